@@ -1,0 +1,1 @@
+"""Where pixels are: values without arrays and files."""
