@@ -1,0 +1,1 @@
+"""The only openers of rasters and vectors."""

@@ -1,0 +1,78 @@
+"""Block files: the answer for one block, atomic, with a digest inside. A block whose file is there is done."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from rasterio.errors import RasterioError
+from rasterio.io import MemoryFile
+
+from geoseg.errors import GeosegError
+from geoseg.grid.lattice import Block
+from geoseg.io.files import publish_bytes
+from geoseg.io.rasters import open_raster
+from geoseg.legend import NODATA
+from geoseg.pixels.pixelblock import LabelBlock
+
+
+@dataclass(frozen=True)
+class BlockFile:
+    """What travels instead of pixels: the block's name, and how many pixels each class has."""
+
+    name: str
+    counts: dict[int, int]
+
+
+@dataclass(frozen=True)
+class BlockStore:
+    """A folder of block files of one map. key: digest of all that decides the map; files of another never mix in."""
+
+    folder: Path
+    key: str
+
+    def path(self, block: Block) -> Path:
+        return self.folder / f"{block.name}.tif"
+
+    def put(self, answer: LabelBlock) -> BlockFile:
+        """Publish a block: two bands, class and confidence. Raises OutputError where the disk refuses."""
+        counts = {int(c): int(n) for c, n in zip(*np.unique(answer.labels, return_counts=True), strict=True)}
+        height, width = answer.block.core.shape
+        profile = {
+            "driver": "GTiff", "height": height, "width": width, "count": 2, "dtype": "uint8", "nodata": NODATA,
+            "compress": "zstd", "zstd_level": 1, "tiled": True, "blockxsize": 256, "blockysize": 256,
+            "interleave": "band",
+        }  # fmt: skip
+        with MemoryFile() as memory:
+            with memory.open(**profile) as dataset:
+                dataset.write(answer.labels, 1)
+                dataset.write(answer.confidence, 2)
+                dataset.update_tags(KEY=self.key, SHA256=_digest(answer), COUNTS=json.dumps(counts))
+            publish_bytes(self.path(answer.block), bytes(memory.getbuffer()))
+        return BlockFile(answer.block.name, counts)
+
+    def find(self, block: Block) -> BlockFile | None:
+        """The block's file, if it is there, belongs to this map and is whole; anything else is no block."""
+        path = self.path(block)
+        if not path.exists():
+            return None
+        try:
+            with open_raster(path) as dataset:
+                tags = dataset.tags()
+                if tags.get("KEY") != self.key or (dataset.height, dataset.width) != block.core.shape:
+                    return None
+                answer = LabelBlock(block, dataset.read(1), dataset.read(2))
+                if tags.get("SHA256") != _digest(answer):
+                    return None
+                return BlockFile(block.name, {int(c): n for c, n in json.loads(tags["COUNTS"]).items()})
+        except (RasterioError, GeosegError, ValueError, KeyError):
+            return None
+
+
+def _digest(answer: LabelBlock) -> str:
+    digest = hashlib.sha256(answer.labels.tobytes())
+    digest.update(answer.confidence.tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,127 @@
+"""Opening rasters: process-wide GDAL settings, one handle per thread and file, errors in one line."""
+
+from __future__ import annotations
+
+import os
+import threading
+import warnings
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Mapping
+from pathlib import Path
+from typing import Any
+
+import rasterio
+from rasterio.enums import Resampling
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.io import DatasetReader
+from rasterio.vrt import WarpedVRT
+from rasterio.windows import Window as RioWindow
+
+from geoseg.errors import SourceError
+from geoseg.grid.geogrid import GeoGrid
+from geoseg.grid.window import Window
+
+CACHE_MB = 128
+"""GDAL's block cache, in each process."""
+
+DRIVERS = ("GTiff", "VRT")
+HANDLES_PER_THREAD = 8
+
+_thread = threading.local()
+
+
+def configure_gdal(config: Mapping[str, str] | None = None) -> None:
+    """Set GDAL options for this process and those it starts. Options given win, then the environment, then ours.
+
+    Environment variables reach every thread and every worker alike; Python in VRT files is never run.
+    """
+    os.environ.setdefault("GDAL_CACHEMAX", str(CACHE_MB))
+    os.environ.update(config or {})
+    os.environ["GDAL_VRT_ENABLE_PYTHON"] = "NO"
+
+
+def open_raster(path: str | Path) -> DatasetReader:
+    """Open a GeoTIFF, COG or VRT for reading; SourceError says what is wrong with it."""
+    name = str(path)
+    if "://" not in name and not name.startswith("/vsi"):
+        if not os.path.exists(name):
+            raise SourceError("no such file", name)
+        if os.path.isdir(name):
+            raise SourceError("is a folder, not a raster", name)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            dataset = rasterio.open(name)
+    except (RasterioError, ValueError, OSError) as error:
+        reason = str(error).replace(name, "it").removeprefix("'it' ").removeprefix("it: ")
+        raise SourceError(f"cannot be opened as GeoTIFF, COG or VRT ({reason})", name) from error
+    if dataset.driver not in DRIVERS:
+        dataset.close()
+        raise SourceError(f"is {dataset.driver}; convert it to GeoTIFF, for example with gdal_translate", name)
+    return dataset
+
+
+def handle(path: str | Path) -> DatasetReader:
+    """This thread's open dataset of a file; GDAL handles must not be shared, and reopening is slow."""
+    return _kept(("plain", *_version(path)), lambda: open_raster(path))
+
+
+def warped_handle(path: str | Path, grid: GeoGrid, resampling: Resampling, with_alpha: bool) -> WarpedVRT:
+    """This thread's view of a file on another grid.
+
+    The transformation is exact (tolerance 0): an approximate one would depend on the window that is read.
+    """
+
+    def build() -> WarpedVRT:
+        return WarpedVRT(
+            handle(path),
+            crs=grid.crs,
+            transform=grid.transform,
+            height=grid.height,
+            width=grid.width,
+            resampling=resampling,
+            tolerance=0.0,
+            add_alpha=with_alpha,
+        )
+
+    return _kept(("warped", *_version(path), grid, resampling, with_alpha), build)
+
+
+def _version(path: str | Path) -> tuple[str, int, int]:
+    """A file replaced under the same name is opened anew."""
+    try:
+        found = os.stat(path)
+        return str(path), found.st_mtime_ns, found.st_size
+    except OSError:
+        return str(path), 0, 0
+
+
+def _kept(key: Hashable, opener: Callable[[], Any]) -> Any:
+    """This thread's few most recently used open datasets."""
+    kept: OrderedDict[Hashable, Any] = _thread.__dict__.setdefault("kept", OrderedDict())
+    if key not in kept:
+        kept[key] = opener()
+        while len(kept) > HANDLES_PER_THREAD:
+            kept.popitem(last=False)[1].close()
+    kept.move_to_end(key)
+    return kept[key]
+
+
+def grid_of(dataset: DatasetReader) -> GeoGrid:
+    crs = dataset.crs
+    wkt = crs.to_wkt(version="WKT2_2019") if crs else None
+    return GeoGrid(dataset.height, dataset.width, dataset.transform, wkt)
+
+
+def rio_window(window: Window) -> RioWindow:
+    return RioWindow(window.col, window.row, window.width, window.height)
+
+
+def read_error(path: str | Path, window: Window, error: Exception) -> SourceError:
+    """What a failed read means to a person."""
+    return SourceError(
+        f"pixels at row {window.row}, column {window.col} ({window.height} x {window.width}) cannot be read; "
+        f"the file is cut short or damaged ({error})",
+        path,
+        window=window,
+    )
