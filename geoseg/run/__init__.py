@@ -1,0 +1,1 @@
+"""Engines, order of stages, resume, progress."""

@@ -1,0 +1,54 @@
+"""Which engine runs a job. One code path: both run the same stage functions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Protocol, TypeVar
+
+from geoseg.grid.lattice import Block
+from geoseg.io.blockstore import BlockFile
+from geoseg.model.runtimes import SegmenterRecipe, cuda_devices
+from geoseg.run.job import Job
+from geoseg.run.work import SceneWork
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class Engine(Protocol):
+    """Maps blocks with a network, and functions over items; holds neither pixels nor polygons itself."""
+
+    @property
+    def lanes(self) -> int:
+        """Blocks mapped at once."""
+
+    def proof(self) -> str:
+        """Digest of the network's answer to one fixed patch, the same from every worker."""
+
+    def segment(self, work: SceneWork, blocks: Iterable[Block]) -> Iterator[BlockFile]:
+        """Map blocks and publish their files; yields each as it is done."""
+
+    def map(self, function: Callable[[T], R], items: Iterable[T], /) -> Iterator[R]:
+        """Ordered map, a bounded number of items in flight."""
+
+    def release(self) -> None:
+        """Give the network's cores to others; a later segment takes them again."""
+
+    def close(self) -> None: ...
+
+
+def engine_name(job: Job) -> str:
+    """"auto" takes Ray where an address is given or several GPUs are there, else the local engine."""
+    if job.engine != "auto":
+        return job.engine
+    return "ray" if job.address or (job.runtime != "openvino" and cuda_devices() > 1) else "local"
+
+
+def make_engine(job: Job, recipe: SegmenterRecipe) -> Engine:
+    if engine_name(job) == "ray":
+        from geoseg.run.on_ray import RayEngine
+
+        return RayEngine(recipe, job.workers, job.address, job.config)
+    from geoseg.run.local import LocalEngine
+
+    return LocalEngine(recipe, job.workers)

@@ -1,0 +1,144 @@
+"""Jobs: what a user asks for, from options and job files, checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from geoseg.errors import SpecError
+from geoseg.spec import SegmentSpec
+
+SCENE_FILES = ("labels", "regions", "mask")
+
+
+class SceneEntry(BaseModel):
+    """One scene of a job, with what belongs to it alone."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    path: str
+    labels: str | None = None
+    regions: str | None = None
+    mask: str | None = None
+
+    @property
+    def name(self) -> str:
+        return Path(self.path).stem
+
+    @field_validator("path")
+    @classmethod
+    def _names_a_folder(cls, path: str) -> str:
+        stem = Path(path).stem
+        if not stem or stem.startswith("."):
+            raise ValueError(f"the results of {path!r} would have no folder name; rename the file")
+        return path
+
+
+class Job(BaseModel):
+    """Everything that `geoseg run` can be told. A job file has these fields; options of the same name win."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    scenes: tuple[SceneEntry, ...] = Field(min_length=1, description="scenes, each a path or path, labels, regions, mask")
+    output: str = Field(min_length=1, description="folder for the results")
+    model: str | None = Field(None, description="model bundle; the one that comes with geoseg if not given")
+    region_field: str = Field("region", description="field that names the regions")
+    mask_values: tuple[int, ...] = Field((), description="values of a mask raster that leave pixels out; if none, all but 0")
+    aoi: str | None = Field(None, description="area of interest: map only inside these polygons")
+    engine: Literal["auto", "local", "ray"] = "auto"
+    address: str | None = Field(None, description="Ray cluster to join")
+    workers: int | None = Field(None, ge=1, description="blocks mapped at once")
+    block_px: int | None = Field(None, ge=1, description="side of a block; chosen from the scene's size if not given")
+    patch_px: int | None = Field(None, description="side of what the network sees; the model's own if not given")
+    margin_px: int = Field(64, description="what a patch gives up on each side")
+    blend: Literal["crop", "hann"] = "crop"
+    tta: Literal["none", "d4"] = "none"
+    gsd: float | None = Field(None, gt=0, description="resample to this ground sample distance in metres")
+    bands: tuple[int, ...] = Field((), description="bands of the scene, in the model's order, counted from 1")
+    runtime: Literal["auto", "openvino", "torch"] = "auto"
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    overwrite: bool = Field(False, description="replace results of another model or other parameters")
+    config: dict[str, str] = Field(default_factory=dict, description="GDAL options")
+    json_events: bool = Field(False, alias="json", description="events as JSON lines")
+
+    @field_validator("scenes", mode="before")
+    @classmethod
+    def _plain_paths(cls, scenes: Any) -> Any:
+        if isinstance(scenes, str):
+            scenes = [scenes]
+        return [{"path": s} if isinstance(s, str) else s for s in scenes] if isinstance(scenes, list | tuple) else scenes
+
+    @model_validator(mode="after")
+    def _one_folder_each(self) -> Job:
+        paths: dict[str, str] = {}
+        for scene in self.scenes:
+            if scene.name in paths:
+                raise ValueError(
+                    f"{paths[scene.name]} and {scene.path} would both write to {self.output}/{scene.name}; rename one"
+                )
+            paths[scene.name] = scene.path
+        return self
+
+    def segment_spec(self, model_patch_px: int) -> SegmentSpec:
+        return SegmentSpec(self.patch_px or model_patch_px, self.margin_px, self.blend, self.tta)
+
+
+def make_job(options: Mapping[str, Any], job_file: str | None = None) -> Job:
+    """A job from options (None: not given) over a job file. Paths in a file start from its own folder.
+
+    Raises SpecError, in one line, for whatever does not hold.
+    """
+    values = _from_file(Path(job_file)) if job_file else {}
+    given = {name: value for name, value in options.items() if value not in (None, (), {})}
+    for name in SCENE_FILES:
+        if name in given:
+            scenes = given.get("scenes", values.get("scenes", ()))
+            if len(scenes) != 1:
+                raise SpecError(
+                    f"--{name} goes with one scene, there are {len(scenes)}; "
+                    f"give several in a job file, each with its own {name}"
+                )
+            entry = {"path": scenes[0]} if isinstance(scenes[0], str) else dict(scenes[0])
+            given["scenes"] = [{**entry, name: given.pop(name)}]
+    try:
+        return Job.model_validate({**values, **given})
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        message = first["msg"].removeprefix("Value error, ")
+        raise SpecError(f"{where}: {message}" if where else message, job_file) from error
+
+
+def _from_file(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SpecError("no such job file", path) from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise SpecError(f"cannot be read as YAML ({error})", path) from error
+    if not isinstance(values, dict):
+        raise SpecError("a job file holds fields and values, such as 'scenes: [a.tif]'", path)
+    for name in ("output", "model", "aoi"):
+        if isinstance(values.get(name), str):
+            values[name] = _beside(path, values[name])
+    scenes = values.get("scenes")
+    if isinstance(scenes, list):
+        values["scenes"] = [_scene_beside(path, scene) for scene in scenes]
+    return values
+
+
+def _scene_beside(job_file: Path, scene: Any) -> Any:
+    if isinstance(scene, str):
+        return {"path": _beside(job_file, scene)}
+    if not isinstance(scene, dict):
+        return scene
+    files = ("path", *SCENE_FILES)
+    return {k: _beside(job_file, v) if k in files and isinstance(v, str) else v for k, v in scene.items()}
+
+
+def _beside(job_file: Path, name: str) -> str:
+    return name if "://" in name else str(job_file.parent / name)

@@ -1,0 +1,92 @@
+"""The local engine: one process; blocks are read ahead and written behind by threads while the network runs."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from functools import cached_property
+from typing import TypeVar
+
+from geoseg.grid.lattice import Block
+from geoseg.io.blockstore import BlockFile
+from geoseg.model.runtimes import SegmenterRecipe
+from geoseg.run.work import SceneWork
+from geoseg.stages.segment import Segmenter
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+READERS = 2
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def threaded_map(function: Callable[[T], R], items: Iterable[T], threads: int | None = None) -> Iterator[R]:
+    """Ordered map over threads, a bounded number ahead of the one that takes the results."""
+    threads = threads or cores()
+    flight: deque[Future[R]] = deque()
+    pool = ThreadPoolExecutor(threads)
+    try:
+        for item in items:
+            flight.append(pool.submit(function, item))
+            if len(flight) > threads:
+                yield flight.popleft().result()
+        while flight:
+            yield flight.popleft().result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+class LocalEngine:
+    """lanes: blocks mapped at once, a core each; on a GPU two, so that one copies while the other computes."""
+
+    def __init__(self, recipe: SegmenterRecipe, workers: int | None = None) -> None:
+        self.recipe = recipe
+        self.lanes = 2 if recipe.choice.device == "cuda" else workers or cores()
+
+    @cached_property
+    def segmenter(self) -> Segmenter:
+        return self.recipe.build(self.lanes, self.lanes)
+
+    def proof(self) -> str:
+        """Digest of the network's answer to one fixed patch."""
+        return self.recipe.prove(self.segmenter)
+
+    def segment(self, work: SceneWork, blocks: Iterable[Block]) -> Iterator[BlockFile]:
+        """Map blocks and publish their files; yields each as it is done. A few blocks are in flight, never more."""
+        segmenter = self.segmenter
+        reading, mapping, writing = (ThreadPoolExecutor(n) for n in (READERS, self.lanes, 1))
+        flight: deque[Future[BlockFile]] = deque()
+
+        def map_read(read: Future[object]) -> object:
+            return work.segment(read.result(), segmenter)  # type: ignore[arg-type]
+
+        try:
+            for block in blocks:
+                read = reading.submit(work.read, block)
+                mapped = mapping.submit(map_read, read)  # type: ignore[arg-type]
+                flight.append(writing.submit(lambda m=mapped: work.put(m.result())))  # type: ignore[misc]
+                if len(flight) > 2 * self.lanes:
+                    yield flight.popleft().result()
+            while flight:
+                yield flight.popleft().result()
+        finally:
+            for pool in (reading, mapping, writing):
+                pool.shutdown(wait=True, cancel_futures=True)
+
+    def map(self, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+        """Ordered map over threads."""
+        return threaded_map(function, items, self.lanes)
+
+    def release(self) -> None:
+        """Nothing is held for others here."""
+
+    def close(self) -> None:
+        with suppress(AttributeError):
+            del self.segmenter

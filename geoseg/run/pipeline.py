@@ -1,0 +1,153 @@
+"""`geoseg run`: all scenes of a job, one after the other; one that fails does not stop the others."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from geoseg.errors import GeosegError, OutputError, SpecError
+from geoseg.io.files import publish_json
+from geoseg.io.rasters import configure_gdal
+from geoseg.model.bundle import Bundle
+from geoseg.model.runtimes import RuntimeChoice, SegmenterRecipe
+from geoseg.run.engines import Engine, engine_name, make_engine
+from geoseg.run.events import Reporter
+from geoseg.run.job import Job
+from geoseg.run.ledger import Ledger
+from geoseg.run.prepare import Prepared, map_recipe, prepare
+from geoseg.run.scene import SceneReport, SceneRun
+from geoseg.run.versions import versions
+
+DONE, SOME_FAILED, NOTHING_STARTED = 0, 1, 2
+
+
+@dataclass
+class Run:
+    """A job under way."""
+
+    job: Job
+    reporter: Reporter
+    reports: list[SceneReport] = field(default_factory=list)
+    _engine: Engine | None = None
+
+    def go(self) -> int:
+        """Run the job and write run.json. Returns the exit code; raises GeosegError where nothing could start."""
+        job = self.job
+        started = datetime.now(UTC)
+        configure_gdal(job.config)
+        self.bundle = Bundle.open(job.model)
+        self.spec = job.segment_spec(self.bundle.card.patch_px)
+        self.choice = RuntimeChoice.decide(self.bundle.card, job.runtime, job.precision)
+        ready, refused = prepare(job, self.bundle, self.spec)
+        for name, error in refused.items():
+            self._failed(SceneReport(name), error)
+        if not ready:
+            return NOTHING_STARTED
+        _make_folder(Path(job.output))
+        started_any = False
+        try:
+            for scene in ready:
+                started_any |= self._one(scene)
+        finally:
+            if self._engine is not None:
+                self._engine.close()
+            self._write_summary(started)
+        if all(r.error is None for r in self.reports):
+            return DONE
+        return SOME_FAILED if started_any else NOTHING_STARTED
+
+    def engine(self) -> Engine:
+        """Started when it is first needed: a rerun with nothing to do starts none."""
+        if self._engine is None:
+            self._engine = make_engine(self.job, SegmenterRecipe.of(self.bundle, self.spec, self.choice))
+        return self._engine
+
+    def _one(self, ready: Prepared) -> bool:
+        """Map one scene. False where it could not even begin."""
+        report = SceneReport(ready.name)
+        for line in ready.scene.warnings:
+            self.reporter.say("warning", f"{ready.scene.path}: {line}", scene=ready.name)
+        try:
+            with report.timed("open"):
+                ledger = self._take_up(ready)
+        except GeosegError as error:
+            self._failed(report, error)
+            return False
+        try:
+            SceneRun(ready, self.bundle, ledger, self.engine, self.reporter, self.job.block_px, report).go()
+        except GeosegError as error:
+            self._failed(report, error)
+            return True
+        self.reports.append(report)
+        self._tell(ready, report)
+        return True
+
+    def _take_up(self, ready: Prepared) -> Ledger:
+        if self.job.overwrite:
+            try:
+                old = Ledger.open(ready.ledger_path)
+            except GeosegError:
+                old = None
+            recipe, identities = map_recipe(ready, self.bundle, self.choice, old.identities if old else {})
+            if old is None or old.recipe != recipe:
+                shutil.rmtree(ready.scratch, ignore_errors=True)
+        ledger = Ledger.open(ready.ledger_path)
+        recipe, identities = map_recipe(ready, self.bundle, self.choice, ledger.identities)
+        news = ledger.begin(recipe, identities, self.job.overwrite)
+        if news and news.startswith("has"):
+            self.reporter.say("note", f"{ready.scene.path} {news} since its last run; it is mapped again", scene=ready.name)
+        return ledger
+
+    def _failed(self, report: SceneReport, error: GeosegError) -> None:
+        self.reporter.end_stage()
+        report.error = str(error)
+        self.reports.append(report)
+        self.reporter.say("error", str(error), scene=report.name)
+
+    def _tell(self, ready: Prepared, report: SceneReport) -> None:
+        if report.status == "unchanged":
+            self.reporter.say("scene", f"{ready.name}: unchanged, nothing to do ({ready.folder})", scene=ready.name)
+            return
+        mapping = report.seconds.get("map", 0.0)
+        speed = f", {report.megapixels / mapping:.1f} Mpx/s" if mapping else ""
+        shares = ", ".join(f"{name} {100 * share:.1f} %" for name, share in report.shares.items())
+        score = "" if report.miou is None else f"; mIoU {report.miou:.3f}"
+        took = sum(report.seconds.values())
+        self.reporter.say(
+            "scene",
+            f"{ready.name}: {report.megapixels:.1f} Mpx in {took:.1f} s{speed}; {shares or 'scored again'}{score} -> {ready.folder}",
+            **dataclasses.asdict(report),
+        )
+
+    def _write_summary(self, started: datetime) -> None:
+        summary: dict[str, Any] = {
+            "format": 1,
+            "started": started.isoformat(timespec="seconds"),
+            "ended": datetime.now(UTC).isoformat(timespec="seconds"),
+            "versions": versions(),
+            "model": {
+                "name": self.bundle.card.name,
+                "version": self.bundle.card.version,
+                "digest": self.bundle.card.digest,
+            },
+            "engine": engine_name(self.job),
+            **self.choice.to_dict(),
+            "job": self.job.model_dump(mode="json", by_alias=True),
+            "scenes": [dataclasses.asdict(report) for report in self.reports],
+            "failed": {report.name: report.error for report in self.reports if report.error},
+        }
+        publish_json(Path(self.job.output) / "run.json", summary)
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot be made a folder for results ({error.strerror})", path) from error
+    if not os.access(path, os.W_OK):
+        raise SpecError("is not writable", path)

@@ -1,0 +1,138 @@
+"""Before anything is computed: open every scene, check what belongs to it, decide how it is cut."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from geoseg.errors import GeosegError, SourceError
+from geoseg.grid.lattice import Block, Blocks, Lattice
+from geoseg.io.classmap import ClassMap
+from geoseg.io.identity import content_of, source_identity
+from geoseg.io.masks import AreaOfInterest, Mask
+from geoseg.io.regions import NamedPolygon, read_polygons
+from geoseg.io.sources import Scene, open_scene
+from geoseg.model.bundle import Bundle
+from geoseg.model.runtimes import RuntimeChoice
+from geoseg.run.job import Job, SceneEntry
+from geoseg.spec import FORMAT_VERSION, SegmentSpec, digest_of
+
+SCRATCH = ".geoseg"
+BLOCK_CENTERS = 4
+"""A block is at most so many patch centers wide: large enough to read margins seldom, small enough to share out."""
+BLOCKS_PER_LANE = 8
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A scene that can be mapped, and where its results go."""
+
+    entry: SceneEntry
+    scene: Scene
+    lattice: Lattice
+    regions: tuple[NamedPolygon, ...]
+    output: Path
+
+    @property
+    def name(self) -> str:
+        return self.entry.name
+
+    @property
+    def folder(self) -> Path:
+        """Where the results are published."""
+        return self.output / self.name
+
+    @property
+    def scratch(self) -> Path:
+        """Where blocks, unfinished results and the ledger lie."""
+        return self.output / SCRATCH / self.name
+
+    @property
+    def ledger_path(self) -> Path:
+        return self.scratch / "ledger.json"
+
+    @property
+    def staging(self) -> Path:
+        return self.scratch / "staged"
+
+    def blocks(self, block_px: int) -> Iterator[Block]:
+        """The blocks to map, rows first; those outside the area of interest are none of them."""
+        aoi = self.scene.aoi
+        return (b for b in Blocks.of(self.lattice, block_px) if aoi is None or aoi.meets(b.core))
+
+    def auto_block_px(self, lanes: int) -> int:
+        """Blocks as large as is useful, but several for each lane, so that none waits long for the last."""
+        stride = self.lattice.spec.stride_px
+        centers = BLOCK_CENTERS
+        while centers > 1 and len(Blocks.of(self.lattice, centers * stride)) < BLOCKS_PER_LANE * lanes:
+            centers -= 1
+        return centers * stride
+
+
+def prepare(job: Job, bundle: Bundle, spec: SegmentSpec) -> tuple[list[Prepared], dict[str, GeosegError]]:
+    """All scenes of a job that can be mapped, and why the others cannot."""
+    ready, refused = [], {}
+    for entry in job.scenes:
+        try:
+            ready.append(_prepare_one(entry, job, bundle, spec))
+        except GeosegError as error:
+            refused[entry.name] = error
+    return ready, refused
+
+
+def _prepare_one(entry: SceneEntry, job: Job, bundle: Bundle, spec: SegmentSpec) -> Prepared:
+    scene = open_scene(entry.path, bundle.card.input_spec, job.bands, job.gsd)
+    mask = Mask.open(entry.mask, scene.grid, job.mask_values) if entry.mask else None
+    aoi = AreaOfInterest.open(job.aoi, scene.grid) if job.aoi else None
+    scene = replace(scene, mask=mask, aoi=aoi)
+    regions = read_polygons(entry.regions, scene.grid, job.region_field) if entry.regions else ()
+    if entry.labels:
+        labels = ClassMap.open(entry.labels)
+        if not labels.grid.same_place(scene.grid):
+            raise SourceError(
+                f"the labels ({labels.grid.width} x {labels.grid.height} px) do not lie on the grid of {entry.path} "
+                f"({scene.grid.width} x {scene.grid.height} px); warp them onto it, nearest neighbor",
+                entry.labels,
+            )
+    lattice = Lattice(scene.grid.height, scene.grid.width, spec)
+    return Prepared(entry, scene, lattice, regions, Path(job.output))
+
+
+def map_recipe(
+    ready: Prepared, bundle: Bundle, choice: RuntimeChoice, known: dict[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """All that decides a map's bytes, by name, and the identities of its files (to spare hashing them again)."""
+    scene, spec = ready.scene, ready.lattice.spec
+    identities = {"source": source_identity(scene.path, known.get("source"))}
+    if scene.mask is not None:
+        identities["mask"] = source_identity(scene.mask.path, known.get("mask"))
+    grid = [scene.grid.height, scene.grid.width, list(scene.grid.transform)[:6], scene.grid.crs]
+    recipe = {
+        "format": FORMAT_VERSION,
+        "source": digest_of([content_of(identities["source"]), grid, [str(v) for v in scene.nodata], scene.alpha]),
+        "mask": [content_of(identities["mask"]), list(scene.mask.values)] if scene.mask else None,
+        "aoi": digest_of([p.wkb_hex for p in scene.aoi.polygons]) if scene.aoi else None,
+        "bands": list(scene.bands),
+        "gsd": None if scene.resampling is None else [scene.resampling, scene.grid.gsd_m],
+        "model": bundle.card.digest,
+        **choice.to_dict(),
+        "patch_px": spec.patch_px,
+        "margin_px": spec.margin_px,
+        "blend": spec.blend,
+        "tta": spec.tta,
+    }
+    return recipe, identities
+
+
+def scores_key(ready: Prepared, map_key: str) -> str:
+    """Digest of all that decides scores and vectors beside the map itself."""
+    labels, regions = ready.entry.labels, ready.entry.regions
+    return digest_of(
+        [
+            map_key,
+            content_of(source_identity(labels)) if labels else None,
+            [digest_of([r.name, r.geometry.wkb_hex]) for r in ready.regions] if regions else None,
+        ]
+    )

@@ -1,0 +1,208 @@
+"""One scene from blocks to published results: what is there is kept, what is missing is made, in this order."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from geoseg import __version__
+from geoseg.errors import BlockError, OutputError, SourceError
+from geoseg.grid.lattice import Block
+from geoseg.io.blockstore import BlockStore
+from geoseg.io.cog import write_cog
+from geoseg.io.files import remove_folder
+from geoseg.legend import NODATA, Legend
+from geoseg.model.bundle import Bundle
+from geoseg.run.engines import Engine
+from geoseg.run.events import Reporter
+from geoseg.run.ledger import Ledger
+from geoseg.run.prepare import Prepared, scores_key
+from geoseg.run.results import write_scores, write_vectors
+from geoseg.run.work import SceneWork
+
+LANDCOVER, CONFIDENCE, VECTORS = "landcover.tif", "confidence.tif", "vectors.gpkg"
+
+
+@dataclass
+class SceneReport:
+    """What became of a scene, for run.json and the terminal."""
+
+    name: str
+    status: str = "failed"
+    error: str | None = None
+    megapixels: float = 0.0
+    blocks: int = 0
+    blocks_found: int = 0
+    seconds: dict[str, float] = field(default_factory=dict)
+    shares: dict[str, float] = field(default_factory=dict)
+    miou: float | None = None
+
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        begin = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[stage] = round(self.seconds.get(stage, 0.0) + time.perf_counter() - begin, 3)
+
+
+@dataclass
+class SceneRun:
+    """Brings one scene from its ledger's state to published."""
+
+    ready: Prepared
+    bundle: Bundle
+    ledger: Ledger
+    engine: Callable[[], Engine]
+    reporter: Reporter
+    block_px: int | None
+    report: SceneReport
+
+    def go(self) -> None:
+        """Do what is missing. Raises GeosegError; what is done by then is kept for the next run."""
+        map_key, rest_key = self.ledger.key, scores_key(self.ready, self.ledger.key)
+        map_done = self.ledger.published.get("map") == map_key and self._there(LANDCOVER, CONFIDENCE)
+        rest_done = map_done and self.ledger.published.get("rest") == rest_key and self._there(*self._rest())
+        self.report.megapixels = round(self.ready.scene.grid.megapixels, 3)
+        if rest_done:
+            self.report.status = "unchanged"
+            return
+        remove_folder(self.ready.staging)
+        self.ready.staging.mkdir(parents=True)
+        if not map_done:
+            self._map(map_key)
+        landcover = (self.ready.folder if map_done else self.ready.staging) / LANDCOVER
+        self._vectors_and_scores(landcover)
+        self._publish({"map": map_key, "rest": rest_key})
+        self.report.status = "done"
+
+    def _there(self, *names: str) -> bool:
+        return all((self.ready.folder / name).is_file() for name in names)
+
+    def _rest(self) -> list[str]:
+        names = [VECTORS]
+        if self.ready.entry.labels:
+            names.append("metrics.json")
+            if self.ready.entry.regions:
+                names.append("regions.csv")
+        return names
+
+    def _map(self, key: str) -> None:
+        engine = self.engine()
+        with self.report.timed("start"):
+            self._check_proof(engine.proof())
+        block_px = self.block_px or self.ledger.block_px or self.ready.auto_block_px(engine.lanes)
+        if block_px != self.ledger.block_px:
+            self.ledger.block_px = block_px
+            self.ledger.save()
+        store = BlockStore(self.ready.scratch / f"blocks-{key[:12]}-{block_px}", key)
+        blocks = list(self.ready.blocks(block_px))
+        counts = self._segment(engine, store, blocks)
+        with self.report.timed("merge"):
+            self._merge(engine, store, blocks, counts)
+
+    def _check_proof(self, proof: str) -> None:
+        if self.ledger.proof not in (None, proof) and any(self.ready.scratch.glob("blocks-*")):
+            raise BlockError(
+                "was begun on a machine whose network answers one fixed patch otherwise (another CPU or GPU type), so "
+                "its blocks cannot be continued here; go on there, or start anew with --overwrite",
+                self.ready.scene.path,
+            )
+        if self.ledger.proof != proof:
+            self.ledger.proof = proof
+            self.ledger.save()
+
+    def _segment(self, engine: Engine, store: BlockStore, blocks: list[Block]) -> dict[int, int]:
+        """Map the blocks that are not there yet. Returns the pixels of each class over all blocks."""
+        work = SceneWork(self.ready.scene, self.ready.lattice, self.bundle.card.legend, store, self.ledger.proof or "")
+        counts: dict[int, int] = {}
+        with self.report.timed("map"):
+            found = {b.name: f for b in blocks if (f := store.find(b))} if store.folder.is_dir() else {}
+            todo = [b for b in blocks if b.name not in found]
+            areas = {b.name: b.core.area_px / 1e6 for b in blocks}
+            self.report.blocks, self.report.blocks_found = len(blocks), len(found)
+            self.reporter.stage(self.ready.name, "map", sum(areas.values()), sum(areas[name] for name in found))
+            for file in found.values():
+                _add(counts, file.counts)
+            for file in engine.segment(work, todo):
+                _add(counts, file.counts)
+                self.reporter.advance(areas[file.name])
+            self.reporter.end_stage()
+        if set(counts) <= {NODATA}:
+            raise SourceError("holds no pixel to map: all are nodata, masked or outside the area", self.ready.scene.path)
+        return counts
+
+    def _merge(self, engine: Engine, store: BlockStore, blocks: list[Block], counts: dict[int, int]) -> None:
+        self.reporter.stage(self.ready.name, "merge", self.report.megapixels)
+        card = self.bundle.card
+        tags = {
+            "GEOSEG_VERSION": __version__,
+            "GEOSEG_MODEL": f"{card.name} {card.version}",
+            "GEOSEG_MODEL_DIGEST": card.digest,
+            "GEOSEG_RECIPE": self.ledger.key,
+        }
+        write = partial(_write_band, self.ready.staging, self.ready.scene.grid, store, blocks, tags)
+        legends: list[tuple[str, int, Legend | None]] = [(LANDCOVER, 1, card.legend), (CONFIDENCE, 2, None)]
+        mapped, _ = engine.map(write, legends)
+        outside = self.ready.scene.grid.window.area_px - sum(counts.values())
+        if outside:
+            _add(counts, {NODATA: outside})
+        if mapped != counts:
+            raise OutputError("does not hold what its blocks hold; the disk may be failing", self.ready.staging / LANDCOVER)
+        self._note_shares(counts)
+        self.reporter.end_stage()
+
+    def _note_shares(self, counts: dict[int, int]) -> None:
+        total = sum(n for value, n in counts.items() if value != NODATA)
+        self.report.shares = {
+            c.name: round(counts.get(c.id, 0) / total, 6) for c in self.bundle.card.legend.classes if total
+        }
+
+    def _vectors_and_scores(self, landcover: Path) -> None:
+        engine, staging, ready = self.engine(), self.ready.staging, self.ready
+        legend, scores = self.bundle.card.legend, None
+        if ready.entry.labels:
+            with self.report.timed("evaluate"):
+                self.reporter.stage(ready.name, "evaluate", self.report.megapixels)
+                scores = write_scores(landcover, ready.entry.labels, legend, ready.regions, staging, engine.map)
+                self.report.miou = scores.overall.miou
+                self.reporter.end_stage()
+        with self.report.timed("vectorize"):
+            self.reporter.stage(ready.name, "vectorize", self.report.megapixels)
+            write_vectors(landcover, legend, ready, scores, staging / VECTORS, engine.map)
+            self.reporter.end_stage()
+
+    def _publish(self, keys: dict[str, str]) -> None:
+        """Rename every result into place, then say so in the ledger, then drop the scratch."""
+        try:
+            self.ready.folder.mkdir(parents=True, exist_ok=True)
+            for path in sorted(self.ready.staging.iterdir()):
+                os.replace(path, self.ready.folder / path.name)
+        except OSError as error:
+            raise OutputError(f"cannot be written ({error.strerror or error})", self.ready.folder) from error
+        self.ledger.published = keys
+        self.ledger.save()
+        remove_folder(self.ready.staging)
+        for blocks in self.ready.scratch.glob("blocks-*"):
+            shutil.rmtree(blocks, ignore_errors=True)
+
+
+def _add(counts: dict[int, int], more: dict[int, int]) -> None:
+    for value, n in more.items():
+        counts[value] = counts.get(value, 0) + n
+
+
+def _write_band(
+    folder: Path, grid: Any, store: BlockStore, blocks: list[Block], tags: dict[str, str],
+    band: tuple[str, int, Legend | None],
+) -> dict[int, int]:  # fmt: skip
+    name, number, legend = band
+    return write_cog(folder / name, grid, store, blocks, number, legend, tags)
+

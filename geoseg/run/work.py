@@ -1,0 +1,32 @@
+"""What a worker needs to map blocks of a scene: plain values, the same for every engine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from geoseg.grid.lattice import Block, Lattice
+from geoseg.io.blockstore import BlockFile, BlockStore
+from geoseg.io.sources import Scene
+from geoseg.legend import Legend
+from geoseg.pixels.pixelblock import LabelBlock, PixelBlock
+from geoseg.stages.segment import Segmenter, segment_block
+
+
+@dataclass(frozen=True)
+class SceneWork:
+    """A scene, how it is cut, and where its blocks go. proof: the answer to the fixed patch that a worker must give."""
+
+    scene: Scene
+    lattice: Lattice
+    legend: Legend
+    store: BlockStore
+    proof: str
+
+    def read(self, block: Block) -> PixelBlock:
+        return self.scene.read(block, self.lattice)
+
+    def segment(self, pixels: PixelBlock, segmenter: Segmenter) -> LabelBlock:
+        return segment_block(pixels, segmenter, self.lattice, self.legend)
+
+    def put(self, answer: LabelBlock) -> BlockFile:
+        return self.store.put(answer)
