@@ -1,0 +1,1 @@
+"""Procedural demo scenes: a synthetic Gulf town seen from above, with its labels."""
