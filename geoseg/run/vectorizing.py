@@ -6,16 +6,15 @@ from geoseg.errors import SourceError
 from geoseg.io.classmap import ClassMap
 from geoseg.io.vectors import GeoPackageStore
 from geoseg.stages.evaluate import Mapper
-from geoseg.stages.vectorize import BLOCK_PX, raw_layers, role_layers, vectorize
+from geoseg.stages.vectorize import raw_layers, role_layers, vectorize
 
 
-def vectorize_file(
-    landcover: str, output: str, raw: bool, block_px: int = BLOCK_PX, *, mapper: Mapper
-) -> dict[str, int]:
+def vectorize_file(landcover: str, output: str, raw: bool, block_px: int, mapper: Mapper) -> dict[str, int]:
     """Write the buildings and roads of a map that geoseg wrote; raw: all polygons of any class raster.
 
-    Returns how many polygons each layer has. Raises SourceError for a raster that cannot be used, or has no legend
-    where one is needed; SpecError for an impossible block size; OutputError where the output cannot be written.
+    Returns how many polygons each layer has. Raises SourceError for a raster that cannot be used, or that has
+    no legend where one is needed; SpecError for an impossible block size; OutputError where the output cannot
+    be written.
     """
     source = ClassMap.open(landcover)
     if raw:

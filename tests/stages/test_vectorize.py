@@ -1,0 +1,252 @@
+"""Vector layers do not depend on blocks, their order or the engine."""
+
+import json
+import os
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyogrio
+import pytest
+import rasterio
+import rasterio.features
+import shapely
+from affine import Affine
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from pyproj import CRS
+from shapely.geometry import shape
+
+from geoseg.errors import OutputError, SourceError, SpecError
+from geoseg.grid.geogrid import GeoGrid
+from geoseg.grid.window import Window
+from geoseg.io.classmap import TAG_LEGEND, ClassMap
+from geoseg.io.vectors import GeoPackageStore
+from geoseg.legend import NODATA, LandClass, Legend
+from geoseg.run.vectorizing import vectorize_file
+from geoseg.stages.vectorize import raw_layers, role_layers, vectorize
+from tests.data import DATA, needs_data
+
+LEGEND = Legend(
+    (
+        LandClass(0, "land", (0, 0, 0)),
+        LandClass(1, "house", (1, 0, 0), "building"),
+        LandClass(2, "street", (2, 0, 0), "road"),
+        LandClass(3, "shed", (3, 0, 0), "building"),
+    )
+)
+TRANSFORM = Affine(0.5, 0, 1000, 0, -0.5, 2000)
+
+
+@dataclass(frozen=True)
+class Raster:
+    """A class raster in memory."""
+
+    values: np.ndarray = field(repr=False)
+    nodata: int | None = None
+    path: str = "raster"
+
+    @property
+    def grid(self):
+        return GeoGrid(*self.values.shape, TRANSFORM)
+
+    def read(self, window):
+        return self.values[window.within(self.grid.window)]
+
+
+class MemoryStore:
+    """A store, spool and writer in memory."""
+
+    def __init__(self):
+        self.files, self.rows, self.layers = {}, [], {}
+
+    def put(self, name, content):
+        self.files[name] = content
+
+    def get(self, name):
+        return self.files[name]
+
+    @contextmanager
+    def spool(self):
+        yield self
+
+    @contextmanager
+    def writer(self, crs):
+        yield self
+
+    def add(self, *columns):
+        self.rows += zip(*columns, strict=True)
+
+    def read(self, class_ids):
+        found = [(i, wkb) for _, _, i, wkb in sorted(self.rows) if i in class_ids]
+        for at in range(0, len(found), 2):
+            yield tuple(map(list, zip(*found[at : at + 2], strict=True)))
+
+    def append(self, layer, wkb, columns):
+        rows = zip(wkb, *(values.tolist() for values in columns.values()), strict=True)
+        self.layers.setdefault(layer, []).extend([repr(row) for row in rows])
+
+
+def shuffled(function, items):
+    """Computes in another order than it answers in."""
+    items = list(items)
+    done = {
+        i: function(pickle.loads(pickle.dumps(items[i]))) for i in sorted(range(len(items)), reverse=True)
+    }
+    return iter([done[i] for i in range(len(items))])
+
+
+def in_threads(function, items):
+    with ThreadPoolExecutor(3) as pool:
+        yield from pool.map(function, items)
+
+
+def layers_of(labels, layers, block_px, mapper=map, aoi=None):
+    store = MemoryStore()
+    counts = vectorize(Raster(labels), layers, store, mapper, block_px, aoi)
+    assert counts == {name: len(rows) for name, rows in store.layers.items()}
+    return store.layers
+
+
+def label_images():
+    shapes = hnp.array_shapes(min_dims=2, max_dims=2, max_side=14)
+    return hnp.arrays(np.uint8, shapes, elements=st.sampled_from([0, 1, 1, 2, 3, 255]))
+
+
+@settings(max_examples=80, deadline=None)
+@given(label_images(), st.integers(1, 9), st.sampled_from([map, shuffled, in_threads]), st.booleans())
+def test_layers_are_the_same_for_any_block_size_and_order(labels, block_px, mapper, raw):
+    layers = raw_layers(None, 0) if raw else role_layers(LEGEND)
+    assert layers_of(labels, layers, block_px, mapper) == layers_of(labels, layers, 100)
+
+
+@settings(max_examples=60, deadline=None)
+@given(label_images(), st.integers(1, 9), st.lists(st.floats(0, 7), min_size=6, max_size=6))
+def test_an_area_of_interest_gives_the_same_parts_for_any_block_size(labels, block_px, sides):
+    x, y = np.array(sides).reshape(2, 3)
+    aoi = shapely.convex_hull(shapely.multipoints(np.column_stack([1000 + x, 2000 - y])))
+    cut, whole = (layers_of(labels, role_layers(LEGEND), px, aoi=aoi) for px in (block_px, 100))
+    assert cut == whole
+
+
+def test_layers_by_role_and_raw():
+    labels = np.array([[1, 1, 2, 255], [0, 3, 3, 2]], np.uint8)
+    found = layers_of(labels, role_layers(LEGEND), 1)
+    assert [row.split(", ", 1)[1] for row in found["buildings"]] == [
+        "1, 'house', nan, False)",
+        "3, 'shed', nan, False)",
+    ]
+    assert [row.split(", ", 1)[1] for row in found["roads"]] == ["2, 'street', nan, False)"] * 2
+    found = layers_of(labels, raw_layers(None, 2), 1)
+    assert [row.split(", ", 1)[1] for row in found["polygons"]] == [f"{i}, None, nan)" for i in (1, 0, 3)]
+
+
+def test_a_role_that_no_class_plays_gives_an_empty_layer():
+    legend = Legend((LandClass(1, "house", (1, 0, 0), "building"),))
+    assert layers_of(np.ones((2, 2), np.uint8), role_layers(legend), 2)["roads"] == []
+
+
+def test_blocks_below_one_pixel_are_refused():
+    with pytest.raises(SpecError, match="at least 1 px, got 0"):
+        layers_of(np.ones((2, 2), np.uint8), role_layers(LEGEND), 0)
+
+
+def write_raster(path, labels, legend=LEGEND, nodata=None, crs="EPSG:32640", transform=TRANSFORM):
+    height, width = labels.shape
+    profile = {
+        "driver": "GTiff",
+        "dtype": "uint8",
+        "count": 1,
+        "height": height,
+        "width": width,
+        "nodata": nodata,
+    }
+    with rasterio.open(path, "w", crs=crs, transform=transform, **profile) as dataset:
+        dataset.write(labels, 1)
+        if legend:
+            dataset.update_tags(**{TAG_LEGEND: json.dumps(legend.to_list())})
+    return str(path)
+
+
+def test_a_file_of_buildings_and_roads(tmp_path):
+    labels = np.random.default_rng(1).integers(0, 4, (40, 50)).astype(np.uint8)
+    output = str(tmp_path / "out.gpkg")
+    counts = vectorize_file(write_raster(tmp_path / "map.tif", labels), output, False, 7, map)
+    for layer, ids in (("buildings", (1, 3)), ("roads", (2,))):
+        frame = pyogrio.read_dataframe(output, layer=layer, fid_as_index=True)
+        assert list(frame.columns) == ["class_id", "class_name", "area_m2", "clipped", "geometry"]
+        found = rasterio.features.shapes(labels, connectivity=4, transform=TRANSFORM)
+        whole = {(int(v), shapely.normalize(shape(g)).wkb) for g, v in found if v in ids}
+        assert set(zip(frame["class_id"], shapely.to_wkb(frame.geometry), strict=True)) == whole
+        assert counts[layer] == len(frame) == len(whole)
+        assert frame.index.tolist() == list(range(1, len(frame) + 1))
+        assert not frame["clipped"].any()
+        assert frame["area_m2"].sum() == pytest.approx(0.25 * np.isin(labels, ids).sum(), rel=0.01)
+        first = [
+            np.argwhere(rasterio.features.rasterize([g], labels.shape, transform=TRANSFORM))[0]
+            for g in frame.geometry
+        ]
+        assert [tuple(f) for f in first] == sorted(tuple(f) for f in first)
+
+
+def test_raw_polygons_need_no_legend_and_no_crs(tmp_path):
+    labels = np.array([[5, 5, 0], [255, 9, 0]], np.uint8)
+    path = write_raster(tmp_path / "map.tif", labels, legend=None, nodata=0, crs=None)
+    counts = vectorize_file(path, str(tmp_path / "out.gpkg"), True, 2, map)
+    frame = pyogrio.read_dataframe(tmp_path / "out.gpkg", layer="polygons")
+    assert counts == {"polygons": 2}
+    assert list(frame.columns) == ["class_id", "class_name", "area_m2", "geometry"]
+    assert frame["class_id"].tolist() == [5, 9]
+    assert frame["class_name"].isna().all()
+    assert frame["area_m2"].isna().all()
+    assert frame.crs is None
+
+
+def test_a_raster_without_legend_is_refused_in_one_line(tmp_path):
+    path = write_raster(tmp_path / "map.tif", np.ones((2, 2), np.uint8), legend=None)
+    with pytest.raises(SourceError, match=r"map\.tif: has no legend tag.*--raw") as caught:
+        vectorize_file(path, str(tmp_path / "out.gpkg"), False, 2, map)
+    assert "\n" not in str(caught.value)
+    assert os.listdir(tmp_path) == ["map.tif"]
+
+
+def test_an_output_that_cannot_be_written_leaves_nothing(tmp_path):
+    path = write_raster(tmp_path / "map.tif", np.ones((2, 2), np.uint8))
+    with pytest.raises(OutputError, match="cannot be written"):
+        vectorize_file(path, str(tmp_path / "map.tif" / "out.gpkg"), False, 2, map)
+    assert os.listdir(tmp_path) == ["map.tif"]
+
+
+def test_vectors_of_a_masked_map_end_at_the_area_of_interest(tmp_path):
+    labels = np.ones((20, 20), np.uint8)
+    labels[:, 8:10] = NODATA
+    labels[4:7, 14:17] = 3
+    aoi = shapely.Polygon([(1000.2, 1999.7), (1009.9, 1999.2), (1009.1, 1990.4), (1000.9, 1990.1)])
+    inside = rasterio.features.rasterize([aoi], labels.shape, transform=TRANSFORM)
+    labels[inside == 0] = NODATA
+    source = ClassMap.open(write_raster(tmp_path / "map.tif", labels))
+    with GeoPackageStore.beside(tmp_path / "out.gpkg") as store:
+        vectorize(source, role_layers(LEGEND), store, map, 6, aoi)
+    frame = pyogrio.read_dataframe(tmp_path / "out.gpkg", layer="buildings")
+    assert frame["clipped"].tolist() == [True, True, False]
+    assert frame["class_id"].tolist() == [1, 1, 3]
+    assert shapely.area(shapely.difference(frame.geometry.values, aoi)).max() < 1e-9
+    assert Window(0, 0, 20, 20) == source.grid.window
+
+
+@needs_data
+@pytest.mark.parametrize("block_px", [2048, 1000])
+def test_areas_of_real_labels_add_up_to_their_pixels(tmp_path, block_px):
+    path = str(DATA / "dubai" / "dubai_5_labels.tif")
+    counts = vectorize_file(path, str(tmp_path / "out.gpkg"), True, block_px, in_threads)
+    frame = pyogrio.read_dataframe(tmp_path / "out.gpkg", layer="polygons")
+    source = ClassMap.open(path)
+    labels = source.read(source.grid.window)
+    assert counts["polygons"] == len(frame)
+    for class_id, area in frame.groupby("class_id")["area_m2"].sum().items():
+        pixel_m2 = source.grid.gsd_m**2
+        assert area == pytest.approx((labels == class_id).sum() * pixel_m2, rel=1e-4)
+    assert CRS(frame.crs) == CRS.from_epsg(32640)
