@@ -9,11 +9,11 @@ from pathlib import Path
 
 from pyproj import CRS
 
-from geoseg.errors import SourceError
+from geoseg.errors import OutputError, SourceError
 from geoseg.grid.geogrid import GeoGrid
 from geoseg.io.classmap import ClassMap
 from geoseg.io.files import publish_bytes, publish_json
-from geoseg.io.regions import burn, read_polygons
+from geoseg.io.regions import NamedPolygon, read_polygons
 from geoseg.pixels.confusion import ConfusionMatrix
 from geoseg.stages.evaluate import Mapper, Scores, score_map
 
@@ -30,24 +30,38 @@ def evaluate_files(
     Raises SourceError for a map without legend, labels on another grid, values outside the legend, or regions
     that cannot be used; OutputError where the folder cannot be written.
     """
+    grid = ClassMap.open(landcover).grid
+    polygons = read_polygons(regions, grid, region_field) if regions else ()
+    scores = score_files(landcover, labels, polygons, mapper)
+    if output is not None:
+        write_score_files(scores, Path(output))
+    return scores
+
+
+def score_files(landcover: str, labels: str, regions: Sequence[NamedPolygon], mapper: Mapper) -> Scores:
+    """As `evaluate_files`, with regions in the map's CRS, and without writing."""
     mapped, truth = ClassMap.open(landcover), ClassMap.open(labels)
     if mapped.legend is None:
-        raise SourceError(
-            "has no legend tag, so it is not a map that geoseg wrote; its classes are unknown", landcover
-        )
+        reason = "has no legend tag: it is not a map that geoseg wrote, its classes are unknown"
+        raise SourceError(reason, landcover)
     if not mapped.grid.same_place(truth.grid):
         raise SourceError(
             f"the labels lie on another grid ({_describe(truth.grid)}) than the map {landcover} "
-            f"({_describe(mapped.grid)}); warp them onto it with nearest neighbor resampling",
+            f"({_describe(mapped.grid)}); warp them onto it, nearest neighbor",
             labels,
         )
-    polygons = read_polygons(regions, mapped.grid, region_field) if regions else ()
-    scores = score_map(mapped, truth, mapped.legend, polygons, burn, mapper)
-    if output is not None:
-        if regions:
-            publish_bytes(Path(output, REGIONS_FILE), format_csv(scores).encode())
-        publish_json(Path(output, METRICS_FILE), scores.to_dict())
-    return scores
+    return score_map(mapped, truth, mapped.legend, regions, mapper)
+
+
+def write_score_files(scores: Scores, folder: Path) -> None:
+    """Write metrics.json and, where there are regions, regions.csv; each appears whole or not at all."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot be made a folder ({error.strerror or error})", folder) from error
+    if scores.regions:
+        publish_bytes(folder / REGIONS_FILE, format_csv(scores).encode())
+    publish_json(folder / METRICS_FILE, scores.to_dict())
 
 
 def format_csv(scores: Scores) -> str:
