@@ -118,6 +118,24 @@ def run(job_file: str | None, **options: Any) -> None:
 
 
 @main.command()
+@_job_options
+def plan(job_file: str | None, **options: Any) -> None:
+    """Say what a run would take, and write nothing: blocks, patches, disk, memory, time.
+
+    Takes the arguments of `geoseg run`. Maps a few patches to see how fast this machine is.
+    """
+    import json
+
+    from geoseg.run.job import make_job
+    from geoseg.run.planning import format_plan, plan_job
+
+    job = make_job(options, job_file)
+    planned = plan_job(job)
+    click.echo(json.dumps(planned.to_dict(), indent=2) if job.json_events else format_plan(planned))
+    sys.exit(1 if planned.refused else 0)
+
+
+@main.command()
 @click.argument("landcover", type=click.Path())
 @click.argument("labels", type=click.Path())
 @click.option("--regions", type=click.Path(), help="Named polygons, any vector file: scores for each.")
@@ -147,3 +165,31 @@ def vectorize(landcover: str, output: str, raw: bool, block_px: int) -> None:
     configure_gdal()
     counts = vectorize_file(landcover, output, raw, block_px, mapper=threaded_map)
     click.echo(f"{output}: " + ", ".join(f"{n} {layer}" for layer, n in counts.items()))
+
+
+@main.command()
+@click.argument("config", type=click.Path())
+@click.option("-o", "--output", required=True, type=click.Path(), metavar="BUNDLE", help="Folder of the new bundle.")
+def train(config: str, output: str) -> None:
+    """Train a network on scenes with labels, as TRAIN.yaml says, and write a model bundle."""
+    from pathlib import Path
+
+    try:
+        from geoseg.train.trainer import train as train_bundle
+    except ModuleNotFoundError as error:
+        raise click.ClickException(f"training needs {error.name}: pip install 'geoseg[train]'") from None
+    click.echo(train_bundle(Path(config), Path(output)))
+
+
+@main.command()
+@click.option("-o", "--output", required=True, type=click.Path(), metavar="OUT", help="Folder for the scene and its results.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Another seed is another place.")
+@click.option("--size", type=click.IntRange(256, 4096), default=4096, show_default=True, help="Side of the scene in pixels.")
+def demo(output: str, seed: int, size: int) -> None:
+    """Draw a scene that looks like an aerial photograph, map it, score it, and say where everything is."""
+    from pathlib import Path
+
+    from geoseg.run.demo import run_demo
+    from geoseg.run.events import make_reporter
+
+    sys.exit(run_demo(Path(output), seed, size, make_reporter(False)))

@@ -49,6 +49,11 @@ class SegmentSpec:
     def stride_px(self) -> int:
         return self.patch_px - 2 * self.margin_px
 
+    @property
+    def labels_only(self) -> bool:
+        """True where a patch's answer is final, so that only class ids and percent need to leave the device."""
+        return self.blend == "crop" and self.tta == "none"
+
 
 @dataclass(frozen=True)
 class InputSpec:

@@ -6,12 +6,11 @@ import json
 from dataclasses import dataclass
 
 import numpy as np
-from rasterio.errors import RasterioError
 
 from geoseg.errors import SourceError, SpecError
 from geoseg.grid.geogrid import GeoGrid
 from geoseg.grid.window import Window
-from geoseg.io.rasters import grid_of, handle, open_raster, read_error, rio_window
+from geoseg.io.rasters import READ_ERRORS, grid_of, handle, open_raster, read_error, rio_window
 from geoseg.legend import Legend
 
 TAG_LEGEND = "GEOSEG_LEGEND"
@@ -48,6 +47,6 @@ class ClassMap:
         """Class ids of a window inside the raster: (row, col) uint8."""
         try:
             band: np.ndarray = handle(self.path).read(1, window=rio_window(window))
-        except RasterioError as error:
+        except READ_ERRORS as error:
             raise read_error(self.path, window, error) from error
         return band

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,8 @@ def staged(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise OutputError(f"cannot be written ({error.strerror or error})", path) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def publish_bytes(path: Path, content: bytes) -> None:
@@ -49,7 +50,9 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_bytes())
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise SourceError(f"cannot be read ({error.strerror or error})", path) from error
+    except (ValueError, RecursionError) as error:
         raise SourceError(f"is not the JSON that was written there ({error}); delete it to start anew", path) from error
 
 

@@ -7,14 +7,23 @@ from pathlib import Path
 
 import numpy as np
 from rasterio.enums import Resampling
-from rasterio.errors import RasterioError
 from shapely import Geometry, Polygon
 
 from geoseg.errors import SourceError
 from geoseg.grid.geogrid import GeoGrid
 from geoseg.grid.window import Window
-from geoseg.io.rasters import grid_of, handle, open_raster, read_error, rio_window, warped_handle
-from geoseg.io.regions import burn, read_polygons
+from geoseg.io.rasters import (
+    READ_ERRORS,
+    grid_of,
+    handle,
+    open_raster,
+    read_error,
+    read_tiles,
+    rio_window,
+    warped_handle,
+)
+from geoseg.io.regions import read_polygons
+from geoseg.pixels.burn import burn
 
 RASTER_ENDINGS = (".tif", ".tiff", ".vrt", ".cog", ".gtiff")
 
@@ -54,9 +63,9 @@ class Mask:
             if self.aligned:
                 return self._listed(handle(self.path).read(1, window=rio_window(window)))
             view = warped_handle(self.path, self.grid, Resampling.nearest, True)
-            values, alpha = view.read([1, view.count], window=rio_window(window))
+            values, alpha = read_tiles(view, [1, view.count], window)
             return self._listed(values) & (alpha != 0)
-        except RasterioError as error:
+        except READ_ERRORS as error:
             raise read_error(self.path, window, error) from error
 
     def _listed(self, values: np.ndarray) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import warnings
@@ -10,14 +11,16 @@ from collections.abc import Callable, Hashable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import rasterio
+from rasterio._err import CPLE_BaseError
 from rasterio.enums import Resampling
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetReader
 from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window as RioWindow
 
-from geoseg.errors import SourceError
+from geoseg.errors import GridError, SourceError
 from geoseg.grid.geogrid import GeoGrid
 from geoseg.grid.window import Window
 
@@ -27,15 +30,24 @@ CACHE_MB = 128
 DRIVERS = ("GTiff", "VRT")
 HANDLES_PER_THREAD = 8
 
+READ_ERRORS = (RasterioError, CPLE_BaseError)
+"""What a read can raise: rasterio lets some of GDAL's own errors through, from warped views above all."""
+EXACT_PX = 1e-9
+"""How far GDAL may be off when it places resampled pixels; 0 means "no transformer at all" to rasterio 1.4."""
+VIEW_TILE_PX = 512
+
 _thread = threading.local()
 
 
 def configure_gdal(config: Mapping[str, str] | None = None) -> None:
     """Set GDAL options for this process and those it starts. Options given win, then the environment, then ours.
 
-    Environment variables reach every thread and every worker alike; Python in VRT files is never run.
+    Environment variables reach every thread and every worker alike; Python in VRT files is never run. GDAL's own
+    lines go nowhere unless CPL_LOG names a file: what matters of them is in our errors.
     """
+    warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)  # block files have no place of their own
     os.environ.setdefault("GDAL_CACHEMAX", str(CACHE_MB))
+    os.environ.setdefault("CPL_LOG", os.devnull)
     os.environ.update(config or {})
     os.environ["GDAL_VRT_ENABLE_PYTHON"] = "NO"
 
@@ -67,10 +79,7 @@ def handle(path: str | Path) -> DatasetReader:
 
 
 def warped_handle(path: str | Path, grid: GeoGrid, resampling: Resampling, with_alpha: bool) -> WarpedVRT:
-    """This thread's view of a file on another grid.
-
-    The transformation is exact (tolerance 0): an approximate one would depend on the window that is read.
-    """
+    """This thread's view of a file on another grid; to be read with `read_tiles` only."""
 
     def build() -> WarpedVRT:
         return WarpedVRT(
@@ -80,11 +89,27 @@ def warped_handle(path: str | Path, grid: GeoGrid, resampling: Resampling, with_
             height=grid.height,
             width=grid.width,
             resampling=resampling,
-            tolerance=0.0,
+            tolerance=EXACT_PX,
             add_alpha=with_alpha,
         )
 
     return _kept(("warped", *_version(path), grid, resampling, with_alpha), build)
+
+
+def read_tiles(view: WarpedVRT, bands: list[int], window: Window) -> np.ndarray:
+    """Read a window (band, row, col) of a resampled view, in whole tiles that are anchored to the view.
+
+    GDAL chooses its kernel for each chunk that it warps, so that the same pixel can differ between two windows.
+    """
+    out = np.empty((len(bands), *window.shape), view.dtypes[bands[0] - 1])
+    extent = Window(0, 0, view.height, view.width)
+    for row in range(window.row // VIEW_TILE_PX * VIEW_TILE_PX, window.row_end, VIEW_TILE_PX):
+        for col in range(window.col // VIEW_TILE_PX * VIEW_TILE_PX, window.col_end, VIEW_TILE_PX):
+            tile = Window(row, col, VIEW_TILE_PX, VIEW_TILE_PX).overlap(extent)
+            pixels = view.read(bands, window=rio_window(tile))
+            shared = tile.overlap(window)
+            out[(slice(None), *shared.within(window))] = pixels[(slice(None), *shared.within(tile))]
+    return out
 
 
 def _version(path: str | Path) -> tuple[str, int, int]:
@@ -108,9 +133,15 @@ def _kept(key: Hashable, opener: Callable[[], Any]) -> Any:
 
 
 def grid_of(dataset: DatasetReader) -> GeoGrid:
-    crs = dataset.crs
+    """Where a raster's pixels lie. Raises SourceError where its geotransform places no pixels."""
+    transform, crs = dataset.transform, dataset.crs
     wkt = crs.to_wkt(version="WKT2_2019") if crs else None
-    return GeoGrid(dataset.height, dataset.width, dataset.transform, wkt)
+    try:
+        if not all(map(math.isfinite, transform[:6])):
+            raise GridError(f"the geotransform {transform[:6]} holds a number that is not finite")
+        return GeoGrid(dataset.height, dataset.width, transform, wkt)
+    except GridError as error:
+        raise SourceError(f"{error}; state where it lies, for example with gdal_edit.py -a_ullr", dataset.name) from error
 
 
 def rio_window(window: Window) -> RioWindow:
@@ -121,7 +152,7 @@ def read_error(path: str | Path, window: Window, error: Exception) -> SourceErro
     """What a failed read means to a person."""
     return SourceError(
         f"pixels at row {window.row}, column {window.col} ({window.height} x {window.width}) cannot be read; "
-        f"the file is cut short or damaged ({error})",
+        f"the file is cut short or damaged ({error.__cause__ or error})",
         path,
         window=window,
     )

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 from affine import Affine
 from rasterio.enums import ColorInterp, MaskFlags, Resampling
-from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader
 
 from geoseg.errors import ModelError, SourceError, SpecError
@@ -17,7 +16,16 @@ from geoseg.grid.geogrid import GeoGrid
 from geoseg.grid.lattice import Block, Lattice
 from geoseg.grid.window import Window
 from geoseg.io.masks import AreaOfInterest, Mask
-from geoseg.io.rasters import grid_of, handle, open_raster, read_error, rio_window, warped_handle
+from geoseg.io.rasters import (
+    READ_ERRORS,
+    grid_of,
+    handle,
+    open_raster,
+    read_error,
+    read_tiles,
+    rio_window,
+    warped_handle,
+)
 from geoseg.pixels.pixelblock import PixelBlock
 from geoseg.spec import InputSpec
 
@@ -39,6 +47,7 @@ class Scene:
     alpha: int | None = None
     masked: bool = False
     resampling: str | None = None
+    adds_alpha: bool = False
     mask: Mask | None = None
     aoi: AreaOfInterest | None = None
     warnings: tuple[str, ...] = ()
@@ -63,16 +72,21 @@ class Scene:
 
     def read_window(self, window: Window) -> tuple[np.ndarray, np.ndarray]:
         """Raw values (band, row, col) and validity (row, col) of a window inside the raster."""
-        dataset = self._dataset()
-        at = rio_window(window)
+        bands = [*self.bands, self.alpha] if self.alpha is not None else list(self.bands)
+        valid = np.ones(window.shape, bool)
         try:
-            values = dataset.read(list(self.bands), window=at)
-            valid = np.ones(window.shape, bool)
+            if self.resampling is not None:
+                view = warped_handle(self.path, self.grid, Resampling[self.resampling], self.adds_alpha)
+                values = read_tiles(view, bands, window)
+            else:
+                dataset = handle(self.path)
+                values = dataset.read(bands, window=rio_window(window))
+                if self.masked:
+                    valid &= dataset.read_masks(self.bands[0], window=rio_window(window)) != 0
             if self.alpha is not None:
-                valid &= dataset.read(self.alpha, window=at) != 0
-            if self.masked:
-                valid &= dataset.read_masks(self.bands[0], window=at) != 0
-        except RasterioError as error:
+                valid &= values[-1] != 0
+                values = values[:-1]
+        except READ_ERRORS as error:
             raise read_error(self.path, window, error) from error
         valid &= ~_all_nodata(values, self.nodata)
         if values.dtype.kind == "f":
@@ -80,11 +94,6 @@ class Scene:
         if self.mask is not None:
             valid &= ~self.mask.covers(window)
         return values.astype(self.dtype, copy=False), valid
-
-    def _dataset(self) -> DatasetReader:
-        if self.resampling is None:
-            return handle(self.path)
-        return warped_handle(self.path, self.grid, Resampling[self.resampling], self.alpha is not None)
 
 
 def open_scene(
@@ -177,11 +186,10 @@ def _resampled(scene: Scene, gsd_m: float, dataset: DatasetReader) -> Scene:
     height, width = (max(1, round(side / factor)) for side in (scene.grid.height, scene.grid.width))
     transform = scene.grid.transform * Affine.scale(scene.grid.width / width, scene.grid.height / height)
     grid = GeoGrid(height, width, transform, scene.grid.crs)
-    if scene.masked:  # a mask band becomes the view's alpha
-        return replace(scene, grid=grid, resampling=_kernel(factor), masked=False, alpha=dataset.count + 1)
-    if scene.alpha is None and all(value is None for value in scene.nodata):
-        return replace(scene, grid=grid, resampling=_kernel(factor), alpha=dataset.count + 1)
-    return replace(scene, grid=grid, resampling=_kernel(factor))
+    resampled = replace(scene, grid=grid, resampling=_kernel(factor), masked=False)
+    if scene.alpha is not None or (not scene.masked and any(value is not None for value in scene.nodata)):
+        return resampled
+    return replace(resampled, adds_alpha=True, alpha=dataset.count + 1)  # made from the mask, if there is one
 
 
 def _kernel(factor: float) -> str:

@@ -40,8 +40,7 @@ class OpenVinoSegmenter:
             model.reshape([1, len(bundle.card.bands), spec.patch_px, spec.patch_px])
         except RuntimeError as error:
             raise ModelError(f"OpenVINO cannot read the network ({_first_line(error)})", xml) from error
-        whole_labels = spec.blend == "crop" and spec.tta == "none"
-        model = _choosing(model, bundle.card, spec) if whole_labels else _scoring(model, bundle.card)
+        model = _choosing(model, bundle.card, spec) if spec.labels_only else _scoring(model, bundle.card)
         config: dict[str, Any] = {
             "INFERENCE_PRECISION_HINT": _HINT[precision],
             "NUM_STREAMS": str(lanes),

@@ -65,11 +65,6 @@ class SegmenterRecipe:
     def of(cls, bundle: Bundle, spec: SegmentSpec, choice: RuntimeChoice) -> SegmenterRecipe:
         return cls(bundle.folder.resolve(), bundle.card.digest, bundle.card.input_spec, spec, choice)
 
-    @property
-    def labels_only(self) -> bool:
-        """True where only class ids and percent leave the device."""
-        return self.spec.blend == "crop" and self.spec.tta == "none"
-
     def build(self, lanes: int, threads: int) -> Segmenter:
         """lanes: patches (or batches) mapped at once. threads: cores for all lanes together.
 
@@ -88,7 +83,7 @@ class SegmenterRecipe:
 
     def prove(self, segmenter: Segmenter) -> str:
         """Digest of the answer to one fixed patch: machines that disagree on it must not share a map."""
-        return prove(segmenter, proof_patch(self.inputs, self.spec.patch_px), self.labels_only)
+        return prove(segmenter, proof_patch(self.inputs, self.spec.patch_px), self.spec.labels_only)
 
 
 def cuda_devices() -> int:

@@ -31,9 +31,6 @@ class Engine(Protocol):
     def map(self, function: Callable[[T], R], items: Iterable[T], /) -> Iterator[R]:
         """Ordered map, a bounded number of items in flight."""
 
-    def release(self) -> None:
-        """Give the network's cores to others; a later segment takes them again."""
-
     def close(self) -> None: ...
 
 

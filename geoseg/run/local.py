@@ -84,9 +84,6 @@ class LocalEngine:
         """Ordered map over threads."""
         return threaded_map(function, items, self.lanes)
 
-    def release(self) -> None:
-        """Nothing is held for others here."""
-
     def close(self) -> None:
         with suppress(AttributeError):
             del self.segmenter

@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import os
 import shutil
+import traceback
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from geoseg.errors import GeosegError, OutputError, SpecError
-from geoseg.io.files import publish_json
+from geoseg.errors import BlockError, GeosegError, OutputError, SpecError
+from geoseg.io.files import publish_bytes, publish_json
 from geoseg.io.rasters import configure_gdal
 from geoseg.model.bundle import Bundle
 from geoseg.model.runtimes import RuntimeChoice, SegmenterRecipe
@@ -79,9 +80,15 @@ class Run:
             self._failed(report, error)
             return False
         try:
-            SceneRun(ready, self.bundle, ledger, self.engine, self.reporter, self.job.block_px, report).go()
+            SceneRun(ready, self.bundle, ledger, self.engine, self.reporter, self.job, report).go()
         except GeosegError as error:
             self._failed(report, error)
+            return True
+        except Exception as error:  # a defect of ours in one scene must not cost the others
+            trace = ready.scratch / "error.txt"
+            publish_bytes(trace, traceback.format_exc().encode())
+            unexpected = BlockError(f"unexpected {type(error).__name__}: {error} (details in {trace})", ready.scene.path)
+            self._failed(report, unexpected)
             return True
         self.reports.append(report)
         self._tell(ready, report)

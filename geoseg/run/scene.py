@@ -21,10 +21,13 @@ from geoseg.io.files import remove_folder
 from geoseg.legend import NODATA, Legend
 from geoseg.model.bundle import Bundle
 from geoseg.run.engines import Engine
+from geoseg.run.evaluating import score_files, write_score_files
 from geoseg.run.events import Reporter
+from geoseg.run.job import Job
 from geoseg.run.ledger import Ledger
+from geoseg.run.planning import check_room
 from geoseg.run.prepare import Prepared, scores_key
-from geoseg.run.results import write_scores, write_vectors
+from geoseg.run.results import write_vectors
 from geoseg.run.work import SceneWork
 
 LANDCOVER, CONFIDENCE, VECTORS = "landcover.tif", "confidence.tif", "vectors.gpkg"
@@ -62,7 +65,7 @@ class SceneRun:
     ledger: Ledger
     engine: Callable[[], Engine]
     reporter: Reporter
-    block_px: int | None
+    job: Job
     report: SceneReport
 
     def go(self) -> None:
@@ -98,10 +101,11 @@ class SceneRun:
         engine = self.engine()
         with self.report.timed("start"):
             self._check_proof(engine.proof())
-        block_px = self.block_px or self.ledger.block_px or self.ready.auto_block_px(engine.lanes)
+        block_px = self.job.block_px or self.ledger.block_px or self.ready.auto_block_px(engine.lanes)
         if block_px != self.ledger.block_px:
             self.ledger.block_px = block_px
             self.ledger.save()
+        check_room(self.ready, self.job, self.bundle, engine.lanes, block_px)
         store = BlockStore(self.ready.scratch / f"blocks-{key[:12]}-{block_px}", key)
         blocks = list(self.ready.blocks(block_px))
         counts = self._segment(engine, store, blocks)
@@ -171,7 +175,8 @@ class SceneRun:
         if ready.entry.labels:
             with self.report.timed("evaluate"):
                 self.reporter.stage(ready.name, "evaluate", self.report.megapixels)
-                scores = write_scores(landcover, ready.entry.labels, legend, ready.regions, staging, engine.map)
+                scores = score_files(str(landcover), ready.entry.labels, ready.regions, engine.map)
+                write_score_files(scores, staging)
                 self.report.miou = scores.overall.miou
                 self.reporter.end_stage()
         with self.report.timed("vectorize"):

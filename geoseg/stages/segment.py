@@ -36,22 +36,31 @@ class Segmenter(Protocol):
 
 def segment_block(pixels: PixelBlock, segmenter: Segmenter, lattice: Lattice, legend: Legend) -> LabelBlock:
     """The answer for a block. Patches whose pixels are all left out never reach the network."""
-    core = pixels.block.core
-    spec = lattice.spec
-    wanted = [p for p in lattice.patches(core) if pixels.keep[lattice.center(p).overlap(core).within(core)].any()]
-    if spec.blend == "crop" and spec.tta == "none":
-        return _classified(pixels, wanted, segmenter, lattice)
-    scores = np.zeros((len(legend.ids), *core.shape), np.float32)
-    blend = _add_weighted if spec.blend == "hann" else _put_center
-    blend(scores, pixels, wanted, segmenter, lattice)
+    if lattice.spec.labels_only:
+        return _classified(pixels, segmenter, lattice)
+    scores = block_scores(pixels, segmenter, lattice, len(legend.ids))
     return LabelBlock(pixels.block, *choose_labels(scores, pixels.keep, legend))
 
 
-def _classified(pixels: PixelBlock, patches: list[Window], segmenter: Segmenter, lattice: Lattice) -> LabelBlock:
+def block_scores(pixels: PixelBlock, segmenter: Segmenter, lattice: Lattice, classes: int) -> np.ndarray:
+    """Probabilities over a block's core, (class, row, col) float32; of no meaning where pixels are left out."""
+    scores = np.zeros((classes, *pixels.block.core.shape), np.float32)
+    blend = _add_weighted if lattice.spec.blend == "hann" else _put_center
+    blend(scores, pixels, segmenter, lattice)
+    return scores
+
+
+def _wanted(pixels: PixelBlock, lattice: Lattice) -> list[Window]:
+    """The block's patches, without those whose pixels are all left out."""
+    core = pixels.block.core
+    return [p for p in lattice.patches(core) if pixels.keep[lattice.center(p).overlap(core).within(core)].any()]
+
+
+def _classified(pixels: PixelBlock, segmenter: Segmenter, lattice: Lattice) -> LabelBlock:
     core = pixels.block.core
     labels = np.full(core.shape, NODATA, np.uint8)
     confidence = np.full(core.shape, NODATA, np.uint8)
-    for batch in _batches(patches, segmenter.batch):
+    for batch in _batches(_wanted(pixels, lattice), segmenter.batch):
         ids, percent = segmenter.classify(_stack(pixels, batch, segmenter.batch))
         for index, patch in enumerate(batch):
             center = lattice.center(patch)
@@ -62,23 +71,19 @@ def _classified(pixels: PixelBlock, patches: list[Window], segmenter: Segmenter,
     return LabelBlock(pixels.block, labels, confidence)
 
 
-def _put_center(
-    scores: np.ndarray, pixels: PixelBlock, patches: list[Window], segmenter: Segmenter, lattice: Lattice
-) -> None:
+def _put_center(scores: np.ndarray, pixels: PixelBlock, segmenter: Segmenter, lattice: Lattice) -> None:
     core = pixels.block.core
-    for patch, answer in _answers(pixels, patches, segmenter, lattice):
+    for patch, answer in _answers(pixels, segmenter, lattice):
         center = lattice.center(patch)
         scores[(slice(None), *center.within(core))] = answer[(slice(None), *center.within(patch))]
 
 
-def _add_weighted(
-    scores: np.ndarray, pixels: PixelBlock, patches: list[Window], segmenter: Segmenter, lattice: Lattice
-) -> None:
+def _add_weighted(scores: np.ndarray, pixels: PixelBlock, segmenter: Segmenter, lattice: Lattice) -> None:
     """Weighted mean of the patches over each pixel. Lattice order decides how floats round, so blocks do not."""
     core = pixels.block.core
     window = hann_window(lattice.spec.patch_px)
     weights = np.zeros(core.shape, np.float32)
-    for patch, answer in _answers(pixels, patches, segmenter, lattice):
+    for patch, answer in _answers(pixels, segmenter, lattice):
         shared = patch.overlap(core)
         here, there = shared.within(core), shared.within(patch)
         scores[(slice(None), *here)] += answer[(slice(None), *there)] * window[there]
@@ -87,10 +92,10 @@ def _add_weighted(
 
 
 def _answers(
-    pixels: PixelBlock, patches: list[Window], segmenter: Segmenter, lattice: Lattice
+    pixels: PixelBlock, segmenter: Segmenter, lattice: Lattice
 ) -> Iterator[tuple[Window, np.ndarray]]:
     """Each patch with its probabilities (class, row, col), averaged over the symmetries where that is wanted."""
-    for batch in _batches(patches, segmenter.batch):
+    for batch in _batches(_wanted(pixels, lattice), segmenter.batch):
         stack = _stack(pixels, batch, segmenter.batch)
         if lattice.spec.tta == "none":
             answers = segmenter.probabilities(stack)

@@ -1,0 +1,90 @@
+"""Scores of a network on labelled patches, and the temperature that makes its confidence honest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torchmetrics.functional.classification import multiclass_calibration_error
+
+from geoseg.train.data import Example
+from geoseg.train.scenes import IGNORED
+
+BINS = 15
+CALIBRATION_STEP = 7
+"""Every how many pixels, along rows and columns, one is used to find the temperature."""
+
+
+def confusion_of(chosen: Tensor, targets: Tensor, channels: int) -> Tensor:
+    """(channel, channel) int64: pixels by target (rows) and chosen channel (columns); none IGNORED."""
+    scored = targets != IGNORED
+    pairs = targets[scored] * channels + chosen[scored]
+    return torch.bincount(pairs, minlength=channels**2).reshape(channels, channels)
+
+
+def iou_of(confusion: Tensor) -> Tensor:
+    """Intersection over union per class; NaN for a class that is neither labelled nor mapped."""
+    hit = confusion.diagonal().double()
+    return hit / (confusion.sum(0) + confusion.sum(1) - hit)
+
+
+def mean_iou(confusion: Tensor) -> float:
+    """Over the classes that are labelled or mapped."""
+    return float(iou_of(confusion).nanmean())
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a network did.
+
+    confusion: (channel, channel) int64. logits (pixel, channel), targets (pixel,): a sample, for calibration.
+    """
+
+    confusion: Tensor
+    logits: Tensor
+    targets: Tensor
+
+
+@torch.inference_mode()
+def score(network: nn.Module, batches: Iterable[Example], channels: int) -> Outcome:
+    """Map labelled batches with a network."""
+    network.eval()
+    device = next(network.parameters()).device
+    confusion = torch.zeros(channels, channels, dtype=torch.int64)
+    logits, targets = [], []
+    for pixels, truth in batches:
+        answer: Tensor = network(pixels.to(device)).float().cpu()
+        confusion += confusion_of(answer.argmax(1), truth, channels)
+        thin = (..., slice(None, None, CALIBRATION_STEP), slice(None, None, CALIBRATION_STEP))
+        scored = truth[thin] != IGNORED
+        logits.append(answer[thin].movedim(1, -1)[scored])
+        targets.append(truth[thin][scored])
+    return Outcome(confusion, torch.cat(logits), torch.cat(targets))
+
+
+def find_temperature(outcome: Outcome) -> float:
+    """The divisor of the logits with the least negative log likelihood (Guo et al. 2017)."""
+    logits, targets = outcome.logits.clone(), outcome.targets.clone()
+    if not len(targets):
+        return 1.0
+    log_t = torch.zeros((), requires_grad=True)
+    optimizer = torch.optim.LBFGS([log_t], lr=0.5, max_iter=50, line_search_fn="strong_wolfe")
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = nn.functional.cross_entropy(logits / log_t.exp(), targets)
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss
+
+    optimizer.step(closure)  # type: ignore[no-untyped-call]
+    return round(float(log_t.detach().exp().clamp(0.05, 20)), 4)
+
+
+def calibration_error(outcome: Outcome, temperature: float) -> float:
+    """Expected calibration error over 15 bins."""
+    if not len(outcome.targets):
+        return 0.0
+    probabilities = (outcome.logits / temperature).softmax(1)
+    return float(multiclass_calibration_error(probabilities, outcome.targets, probabilities.shape[1], BINS))

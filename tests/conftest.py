@@ -1,0 +1,74 @@
+"""What many tests share: a small network whose answers vary, as a bundle."""
+
+from pathlib import Path
+
+import pytest
+
+CLASSES = (
+    ("building", (200, 60, 60)),
+    ("road", (90, 90, 90)),
+    ("land", (220, 200, 150)),
+    ("vegetation", (60, 150, 60)),
+    ("water", (60, 120, 220)),
+)
+BANDS = (("red", 120.2), ("green", 110.7), ("blue", 100.0))
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tmp_path_factory) -> Path:
+    """DeepLabV3+ with random weights for patches of 256 px; each class is the answer for some pixels."""
+    from geoseg.model.export import write_bundle
+
+    card = {
+        "name": "tiny",
+        "version": "0",
+        "architecture": "DeepLabV3Plus",
+        "encoder": "mobilenet_v2",
+        "bands": [{"name": name, "mean": mean, "std": 50.0} for name, mean in BANDS],
+        "dtype": "uint8",
+        "gsd_m": {"min": 0.5, "max": 1.25},
+        "classes": [
+            {"id": i, "name": name, "color": color, "role": name if name in ("building", "road") else None}
+            for i, (name, color) in enumerate(CLASSES, 1)
+        ],
+        "patch_px": 256,
+    }
+    return write_bundle(_varied_network(), card, tmp_path_factory.mktemp("models") / "tiny").folder
+
+
+def _varied_network():
+    """Random weights whose activations and logits are spread as a trained network's are.
+
+    Batch statistics of textures take the place of training; then the last layer is centered and scaled per class.
+    """
+    import torch
+    from torch.nn.functional import interpolate
+
+    from geoseg.model.network import build_body
+
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(0)
+        body = build_body("DeepLabV3Plus", "mobilenet_v2", len(BANDS), len(CLASSES))
+        noise = [torch.randn(1, len(BANDS), 256 // px, 256 // px) for px in (4, 16, 64)]
+        textures = torch.cat([interpolate(part, size=256) for part in noise])
+        for module in body.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.momentum = None  # the mean over all that was seen
+        body.train()(textures)
+        logits = body.eval()(textures)
+        last, spread = body.segmentation_head[0], 4 / logits.std((0, 2, 3))
+        last.bias.copy_((last.bias - logits.mean((0, 2, 3))) * spread)
+        last.weight.mul_(spread[:, None, None, None])
+    return body
+
+
+@pytest.fixture
+def two_cores():
+    """A private Ray instance of two cores, as small as a cluster gets."""
+    import ray
+
+    ray.init(
+        address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, _node_ip_address="127.0.0.1"
+    )
+    yield
+    ray.shutdown()

@@ -1,0 +1,216 @@
+"""The law through the whole job: rasters, polygons and scores do not depend on how the work was done."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from geoseg.errors import SpecError
+from tests.run.results import TRANSFORM, assert_equal, contents, run, write_labels, write_polygons, write_scene
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory, tiny_bundle: Path) -> dict[str, Path]:
+    """A scene with labels and regions, and its results with all defaults."""
+    folder = tmp_path_factory.mktemp("world")
+    scene = write_scene(folder / "scene.tif")
+    made = {
+        "scene": scene,
+        "model": tiny_bundle,
+        "labels": write_labels(folder / "labels.tif", scene),
+        "regions": write_polygons(folder / "regions.gpkg", [(10, 10, 300.5, 400), (200, 350, 615, 690)]),
+        "reference": folder / "reference",
+    }
+    assert run(scene, made["reference"], tiny_bundle, **scored(made)) == 0
+    return made
+
+
+def scored(world: dict[str, Path]) -> dict[str, Any]:
+    return {"labels": str(world["labels"]), "regions": str(world["regions"])}
+
+
+def test_the_reference_says_something(world: dict[str, Path]) -> None:
+    found = contents(world["reference"] / "scene")
+    assert set(found) >= {
+        "landcover.tif", "confidence.tif", "vectors.gpkg:buildings", "vectors.gpkg:roads", "vectors.gpkg:regions",
+        "metrics.json", "regions.csv",
+    }  # fmt: skip
+    counts = np.bincount(np.frombuffer(found["landcover.tif"][0], np.uint8), minlength=256)
+    assert (counts[1:6] > 500).sum() >= 3
+    assert counts[255] > 10_000
+    assert len(found["vectors.gpkg:buildings"][3]) + len(found["vectors.gpkg:roads"][3]) > 10
+
+
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(block_px=st.integers(1, 900), workers=st.integers(1, 3))
+def test_blocks_and_workers_change_nothing(
+    world: dict[str, Path], tmp_path_factory: pytest.TempPathFactory, block_px: int, workers: int
+) -> None:
+    out = tmp_path_factory.mktemp("cut")
+    assert run(world["scene"], out, world["model"], block_px=block_px, workers=workers, **scored(world)) == 0
+    assert_equal(world["reference"] / "scene", out / "scene")
+
+
+@pytest.mark.parametrize("options", [{"blend": "hann"}, {"tta": "d4"}, {"blend": "hann", "tta": "d4"}, {"gsd": 1.1}], ids=str)
+def test_blends_symmetries_and_resampling_obey_too(world: dict[str, Path], tmp_path: Path, options: dict[str, Any]) -> None:
+    for block_px in (128, 4000):
+        assert run(world["scene"], tmp_path / str(block_px), world["model"], block_px=block_px, **options) == 0
+    assert_equal(tmp_path / "128" / "scene", tmp_path / "4000" / "scene")
+
+
+@pytest.mark.timeout(180)
+def test_ray_on_two_cores_gives_what_local_gives(world: dict[str, Path], tmp_path: Path, two_cores: None) -> None:
+    """Two one-core actors on two cores: the other stages must find a place beside them."""
+    assert run(world["scene"], tmp_path, world["model"], engine="ray", workers=2, block_px=128, **scored(world)) == 0
+    assert_equal(world["reference"] / "scene", tmp_path / "scene")
+
+
+@pytest.mark.timeout(180)
+def test_an_actor_that_is_killed_costs_nothing(world: dict[str, Path], tmp_path: Path, two_cores: None) -> None:
+    import psutil
+
+    killed: list[int] = []
+
+    def kill() -> None:
+        while not any(tmp_path.glob(".geoseg/scene/blocks-*/*.tif")):
+            time.sleep(0.02)
+        for process in psutil.process_iter(["cmdline"]):
+            if "ray::SegmentActor" in " ".join(process.info["cmdline"] or []) and not killed:
+                killed.append(process.pid)
+                process.kill()
+
+    killer = threading.Thread(target=kill, daemon=True)
+    killer.start()
+    assert run(world["scene"], tmp_path, world["model"], engine="ray", workers=2, block_px=128, **scored(world)) == 0
+    assert killed
+    assert_equal(world["reference"] / "scene", tmp_path / "scene")
+
+
+def test_an_area_of_interest_masks_the_output_and_nothing_else(world: dict[str, Path], tmp_path: Path) -> None:
+    aoi = write_polygons(tmp_path / "aoi.gpkg", [(100.2, 220.7, 333.3, 470.1)])
+    assert run(world["scene"], tmp_path / "out", world["model"], aoi=str(aoi), block_px=128) == 0
+    for name in ("landcover.tif", "confidence.tif"):
+        with rasterio.open(world["reference"] / "scene" / name) as a, rasterio.open(tmp_path / "out/scene" / name) as b:
+            whole, part = a.read(1), b.read(1)
+            assert (a.transform, a.crs, a.shape) == (b.transform, b.crs, b.shape)
+        inside = np.zeros(whole.shape, bool)
+        inside[221:470, 100:333] = True
+        assert np.array_equal(part[inside], whole[inside])
+        assert (part[~inside] == 255).all()
+
+
+def command(world: dict[str, Path], out: Path, *more: str) -> list[str]:
+    return [
+        str(Path(sys.executable).parent / "geoseg"), "run", str(world["scene"]), "-o", str(out), "--model", str(world["model"]),
+        "--labels", str(world["labels"]), "--regions", str(world["regions"]), "--block-px", "128", "--workers", "1", *more,
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("kills", [10, pytest.param(100, marks=pytest.mark.soak)])
+def test_a_run_that_is_killed_goes_on_where_it_was(world: dict[str, Path], tmp_path: Path, kills: int) -> None:
+    """Killed at random, some runs before their first block and some after the last; a recorded block is never redone."""
+    rng = np.random.default_rng(kills)
+    stamps: dict[str, int] = {}
+    for _ in range(kills):
+        process = subprocess.Popen(command(world, tmp_path), stderr=subprocess.DEVNULL, start_new_session=True)
+        time.sleep(float(rng.uniform(0.5, 6)))
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        for path in tmp_path.glob(".geoseg/scene/blocks-*/r*.tif"):
+            assert stamps.setdefault(path.name, path.stat().st_mtime_ns) == path.stat().st_mtime_ns
+        final = sorted(p.name for p in (tmp_path / "scene").glob("*")) if (tmp_path / "scene").exists() else []
+        assert not [name for name in final if name.startswith(".")]
+    done = subprocess.run(command(world, tmp_path), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert_equal(world["reference"] / "scene", tmp_path / "scene")
+    assert not list(tmp_path.glob(".geoseg/scene/blocks-*"))
+
+
+def test_a_finished_scene_is_left_alone(world: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(world["scene"], tmp_path, world["model"]) == 0
+    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "scene").iterdir()}
+    os.utime(world["scene"])
+    assert run(world["scene"], tmp_path, world["model"], engine="ray", block_px=256) == 0
+    assert {p: p.stat().st_mtime_ns for p in (tmp_path / "scene").iterdir()} == before
+    assert "nothing to do" in capsys.readouterr().err
+
+
+def test_labels_that_come_later_add_scores_and_leave_the_map(world: dict[str, Path], tmp_path: Path) -> None:
+    assert run(world["scene"], tmp_path, world["model"]) == 0
+    before = (tmp_path / "scene/landcover.tif").stat().st_mtime_ns
+    assert run(world["scene"], tmp_path, world["model"], **scored(world)) == 0
+    assert (tmp_path / "scene/landcover.tif").stat().st_mtime_ns == before
+    assert_equal(world["reference"] / "scene", tmp_path / "scene")
+
+
+def test_a_changed_scene_is_mapped_again(world: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    scene = write_scene(tmp_path / "scene.tif", seed=5)
+    assert run(scene, tmp_path / "out", world["model"]) == 0
+    write_scene(scene)
+    assert run(scene, tmp_path / "out", world["model"]) == 0
+    assert "has changed (source)" in capsys.readouterr().err
+    for name in ("landcover.tif", "confidence.tif"):
+        assert contents(tmp_path / "out/scene")[name] == contents(world["reference"] / "scene")[name]
+
+
+def test_other_parameters_are_refused_in_the_same_folder(world: dict[str, Path], tmp_path: Path) -> None:
+    assert run(world["scene"], tmp_path, world["model"]) == 0
+    before = contents(tmp_path / "scene")
+    assert run(world["scene"], tmp_path, world["model"], margin_px=32) == 2
+    assert contents(tmp_path / "scene") == before
+    assert run(world["scene"], tmp_path, world["model"], margin_px=32, overwrite=True) == 0
+    assert contents(tmp_path / "scene") != before
+
+
+def test_two_scenes_of_one_name_are_refused(world: dict[str, Path], tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match="would both write to"):
+        run(world["scene"], tmp_path, world["model"], scenes=("a/x.tif", "b/x.tif"))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("kind", ["raster", "other grid", "polygons"])
+def test_masked_pixels_are_nodata_and_enter_the_network_as_the_mean(world: dict[str, Path], tmp_path: Path, kind: str) -> None:
+    """A mask gives the same map as a scene whose own nodata lies there."""
+    hole = (200, 300, 400, 500)
+    with rasterio.open(world["scene"]) as source:
+        image, profile = source.read(), source.profile
+    image[:, hole[1] : hole[3], hole[0] : hole[2]] = 0
+    (tmp_path / "own").mkdir()
+    with rasterio.open(tmp_path / "own/scene.tif", "w", **profile) as out:
+        out.write(image)
+    if kind == "polygons":
+        mask, values = write_polygons(tmp_path / "mask.gpkg", [hole]), ()
+    else:
+        step, mask, values = (1 if kind == "raster" else 100), tmp_path / "mask.tif", (3, 9)
+        cells = np.full((profile["height"] // step, profile["width"] // step + 1), 1, np.uint8)
+        cells[hole[1] // step : hole[3] // step, hole[0] // step : hole[2] // step] = 9
+        cells = cells[:, : profile["width"]] if step == 1 else cells
+        shape = {"height": cells.shape[0], "width": cells.shape[1], "transform": TRANSFORM * TRANSFORM.scale(step)}
+        with rasterio.open(mask, "w", **{**profile, **shape, "count": 1, "nodata": None}) as out:
+            out.write(cells, 1)
+    assert run(tmp_path / "own/scene.tif", tmp_path / "a", world["model"]) == 0
+    assert run(world["scene"], tmp_path / "b", world["model"], mask=str(mask), mask_values=values) == 0
+    own, masked = contents(tmp_path / "a/scene"), contents(tmp_path / "b/scene")
+    assert own["landcover.tif"][0] == masked["landcover.tif"][0]
+    assert own["confidence.tif"][0] == masked["confidence.tif"][0]
+
+
+def test_torch_and_openvino_agree(world: dict[str, Path], tmp_path: Path) -> None:
+    assert run(world["scene"], tmp_path, world["model"], runtime="torch", precision="float32") == 0
+    ours, reference = contents(tmp_path / "scene"), contents(world["reference"] / "scene")
+    labels = [np.frombuffer(c["landcover.tif"][0], np.uint8) for c in (ours, reference)]
+    percent = [np.frombuffer(c["confidence.tif"][0], np.uint8).astype(int) for c in (ours, reference)]
+    assert (labels[0] == labels[1]).mean() > 0.999
+    assert np.abs(percent[0] - percent[1]).max() <= 2
