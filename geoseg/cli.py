@@ -52,7 +52,9 @@ class Commands(click.Group):
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show versions.")
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show versions."
+)
 def main() -> None:
     """Turn large satellite and aerial GeoTIFFs into land-cover maps, buildings and roads.
 
@@ -66,30 +68,90 @@ def _job_options(command: Callable[..., Any]) -> Callable[..., Any]:
     options = [
         click.argument("scenes", nargs=-1, type=path),
         click.option("-o", "--output", type=path, metavar="OUT", help="Folder for the results."),
-        click.option("--job", "job_file", type=path, metavar="FILE.yaml", help="Job file with any of these as fields; options win."),
-        click.option("--model", type=path, metavar="BUNDLE", help="Model bundle.  [default: landcover-rgb, included]"),
+        click.option(
+            "--job",
+            "job_file",
+            type=path,
+            metavar="FILE.yaml",
+            help="Job file with any of these as fields; options win.",
+        ),
+        click.option(
+            "--model", type=path, metavar="BUNDLE", help="Model bundle.  [default: landcover-rgb, included]"
+        ),
         click.option("--labels", type=path, help="True classes, a raster on the scene's grid: adds scores."),
         click.option("--regions", type=path, help="Named polygons, any vector file: scores for each."),
-        click.option("--region-field", metavar="FIELD", help="Field that names the regions.  [default: region]"),
+        click.option(
+            "--region-field", metavar="FIELD", help="Field that names the regions.  [default: region]"
+        ),
         click.option("--mask", type=path, help="What to leave out (clouds, ...): a raster, or polygons."),
-        click.option("--mask-values", callback=_numbers, metavar="N,N", help="Values of the mask raster that leave pixels out.  [default: all but 0]"),
+        click.option(
+            "--mask-values",
+            callback=_numbers,
+            metavar="N,N",
+            help="Values of the mask raster that leave pixels out.  [default: all but 0]",
+        ),
         click.option("--aoi", type=path, help="Area of interest: map only inside these polygons."),
-        click.option("--engine", type=click.Choice(["auto", "local", "ray"]), help="Where to run.  [default: auto]"),
+        click.option(
+            "--engine", type=click.Choice(["auto", "local", "ray"]), help="Where to run.  [default: auto]"
+        ),
         click.option("--address", metavar="A", help="Ray cluster to join, such as auto or ray://host:10001."),
-        click.option("--workers", type=int, metavar="N", help="Blocks mapped at once.  [default: one per core, or GPU]"),
-        click.option("--block-px", type=int, metavar="N", help="Side of a block; changes speed and memory, never the map."),
-        click.option("--patch-px", type=int, metavar="N", help="Side of what the network sees.  [default: the model's]"),
-        click.option("--margin-px", type=int, metavar="N", help="What each patch gives up on each side.  [default: 64]"),
-        click.option("--blend", type=click.Choice(["crop", "hann"]), help="How patches meet.  [default: crop]"),
-        click.option("--tta", type=click.Choice(["none", "d4"]), help="Average over the 8 symmetries: slower, a little better.  [default: none]"),
-        click.option("--gsd", type=float, metavar="M", help="Resample to this ground sample distance in metres."),
-        click.option("--bands", callback=_numbers, metavar="N,N,N", help="Bands of the scene, in the model's order.  [default: the first]"),
-        click.option("--runtime", type=click.Choice(["auto", "openvino", "torch"]), help="What runs the network.  [default: auto]"),
-        click.option("--precision", type=click.Choice(["auto", "float32", "bfloat16"]), help="[default: auto, bfloat16 where it is as good]"),
-        click.option("--overwrite", is_flag=True, default=None, help="Replace results of another model or other parameters."),
-        click.option("--config", multiple=True, callback=_settings, metavar="KEY=VALUE", help="GDAL option; may be repeated."),
+        click.option(
+            "--workers", type=int, metavar="N", help="Blocks mapped at once.  [default: one per core, or GPU]"
+        ),
+        click.option(
+            "--block-px",
+            type=int,
+            metavar="N",
+            help="Side of a block; changes speed and memory, never the map.",
+        ),
+        click.option(
+            "--patch-px", type=int, metavar="N", help="Side of what the network sees.  [default: the model's]"
+        ),
+        click.option(
+            "--margin-px", type=int, metavar="N", help="What each patch gives up on each side.  [default: 64]"
+        ),
+        click.option(
+            "--blend", type=click.Choice(["crop", "hann"]), help="How patches meet.  [default: crop]"
+        ),
+        click.option(
+            "--tta",
+            type=click.Choice(["none", "d4"]),
+            help="Average over the 8 symmetries: slower, a little better.  [default: none]",
+        ),
+        click.option(
+            "--gsd", type=float, metavar="M", help="Resample to this ground sample distance in metres."
+        ),
+        click.option(
+            "--bands",
+            callback=_numbers,
+            metavar="N,N,N",
+            help="Bands of the scene, in the model's order.  [default: the first]",
+        ),
+        click.option(
+            "--runtime",
+            type=click.Choice(["auto", "openvino", "torch"]),
+            help="What runs the network.  [default: auto]",
+        ),
+        click.option(
+            "--precision",
+            type=click.Choice(["auto", "float32", "bfloat16"]),
+            help="[default: auto, bfloat16 where it is as good]",
+        ),
+        click.option(
+            "--overwrite",
+            is_flag=True,
+            default=None,
+            help="Replace results of another model or other parameters.",
+        ),
+        click.option(
+            "--config",
+            multiple=True,
+            callback=_settings,
+            metavar="KEY=VALUE",
+            help="GDAL option; may be repeated.",
+        ),
         click.option("--json", is_flag=True, default=None, help="Events as JSON lines on standard output."),
-    ]  # fmt: skip
+    ]
     for option in reversed(options):
         command = option(command)
     return command
@@ -139,8 +201,16 @@ def plan(job_file: str | None, **options: Any) -> None:
 @click.argument("landcover", type=click.Path())
 @click.argument("labels", type=click.Path())
 @click.option("--regions", type=click.Path(), help="Named polygons, any vector file: scores for each.")
-@click.option("--region-field", default="region", show_default=True, metavar="FIELD", help="Field that names the regions.")
-@click.option("-o", "--output", type=click.Path(), metavar="OUT", help="Folder for metrics.json and regions.csv.")
+@click.option(
+    "--region-field",
+    default="region",
+    show_default=True,
+    metavar="FIELD",
+    help="Field that names the regions.",
+)
+@click.option(
+    "-o", "--output", type=click.Path(), metavar="OUT", help="Folder for metrics.json and regions.csv."
+)
 def evaluate(landcover: str, labels: str, regions: str | None, region_field: str, output: str | None) -> None:
     """Score a map against labels: IoU per class and region."""
     from geoseg.io.rasters import configure_gdal
@@ -153,9 +223,17 @@ def evaluate(landcover: str, labels: str, regions: str | None, region_field: str
 
 @main.command()
 @click.argument("landcover", type=click.Path())
-@click.option("-o", "--output", required=True, type=click.Path(), metavar="OUT.gpkg", help="GeoPackage to write.")
+@click.option(
+    "-o", "--output", required=True, type=click.Path(), metavar="OUT.gpkg", help="GeoPackage to write."
+)
 @click.option("--raw", is_flag=True, help="Every polygon of every class, untouched.")
-@click.option("--block-px", type=int, default=2048, show_default=True, help="Side of the windows read; changes memory, never the polygons.")
+@click.option(
+    "--block-px",
+    type=int,
+    default=2048,
+    show_default=True,
+    help="Side of the windows read; changes memory, never the polygons.",
+)
 def vectorize(landcover: str, output: str, raw: bool, block_px: int) -> None:
     """Turn a map's buildings and roads into polygons."""
     from geoseg.io.rasters import configure_gdal
@@ -169,7 +247,9 @@ def vectorize(landcover: str, output: str, raw: bool, block_px: int) -> None:
 
 @main.command()
 @click.argument("config", type=click.Path())
-@click.option("-o", "--output", required=True, type=click.Path(), metavar="BUNDLE", help="Folder of the new bundle.")
+@click.option(
+    "-o", "--output", required=True, type=click.Path(), metavar="BUNDLE", help="Folder of the new bundle."
+)
 def train(config: str, output: str) -> None:
     """Train a network on scenes with labels, as TRAIN.yaml says, and write a model bundle."""
     from pathlib import Path
@@ -182,9 +262,22 @@ def train(config: str, output: str) -> None:
 
 
 @main.command()
-@click.option("-o", "--output", required=True, type=click.Path(), metavar="OUT", help="Folder for the scene and its results.")
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    type=click.Path(),
+    metavar="OUT",
+    help="Folder for the scene and its results.",
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="Another seed is another place.")
-@click.option("--size", type=click.IntRange(256, 4096), default=4096, show_default=True, help="Side of the scene in pixels.")
+@click.option(
+    "--size",
+    type=click.IntRange(256, 4096),
+    default=4096,
+    show_default=True,
+    help="Side of the scene in pixels.",
+)
 def demo(output: str, seed: int, size: int) -> None:
     """Draw a scene that looks like an aerial photograph, map it, score it, and say where everything is."""
     from pathlib import Path

@@ -3,6 +3,10 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("geoseg", deadline=None)  # machines are shared: time decides no test
+settings.load_profile("geoseg")
 
 CLASSES = (
     ("building", (200, 60, 60)),
@@ -68,7 +72,11 @@ def two_cores():
     import ray
 
     ray.init(
-        address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, _node_ip_address="127.0.0.1"
+        address="local",
+        num_cpus=2,
+        include_dashboard=False,
+        log_to_driver=False,
+        _node_ip_address="127.0.0.1",
     )
     yield
     ray.shutdown()

@@ -28,7 +28,10 @@ class FakeSegmenter:
         level = values.mean(axis=1)
         whole = values.mean(axis=(1, 2, 3))[:, None, None]
         ramp = np.add.outer(np.arange(rows) * 0.11, np.arange(cols) * 0.07)[None]
-        logits = np.stack([np.sin(0.05 * (k + 1) * level + 0.3 * k * whole + ramp) for k in range(len(self.legend.ids))], axis=1)
+        logits = np.stack(
+            [np.sin(0.05 * (k + 1) * level + 0.3 * k * whole + ramp) for k in range(len(self.legend.ids))],
+            axis=1,
+        )
         odds = np.exp(2 * logits)
         return (odds / odds.sum(axis=1, keepdims=True)).astype(np.float32)
 

@@ -54,7 +54,9 @@ def test_imports_point_downwards(path: Path) -> None:
     for name in imports(path):
         parts = name.split(".")
         if parts[0] == "geoseg" and len(parts) > 1 and parts[1] in FLOORS:
-            assert parts[1] == room(path) or FLOORS[parts[1]] <= here, f"{path.name} imports {name} from above"
+            assert parts[1] == room(path) or FLOORS[parts[1]] <= here, (
+                f"{path.name} imports {name} from above"
+            )
         places = ONLY_IN.get(parts[0])
         if places is not None:
             inside = {room(path), path.relative_to(PACKAGE).as_posix()}
@@ -83,7 +85,12 @@ def test_public_names_are_those_meant() -> None:
 def test_every_error_survives_pickling(kind: type[errors.GeosegError]) -> None:
     error = kind("broken\n  in two", "a.tif", window=(1, 2))
     again = pickle.loads(pickle.dumps(error))
-    assert (type(again), str(again), again.path, again.facts) == (kind, "a.tif: broken in two", "a.tif", {"window": (1, 2)})
+    assert (type(again), str(again), again.path, again.facts) == (
+        kind,
+        "a.tif: broken in two",
+        "a.tif",
+        {"window": (1, 2)},
+    )
 
 
 def test_help_imports_nothing_heavy() -> None:

@@ -41,7 +41,7 @@ class GeoGrid:
 
     def transform_of(self, window: Window) -> Affine:
         """The geotransform of an array that covers `window`."""
-        return self.transform * Affine.translation(window.col, window.row)
+        return self.transform @ Affine.translation(window.col, window.row)
 
     @cached_property
     def gsd_m(self) -> float | None:
@@ -62,7 +62,8 @@ class GeoGrid:
             to_lonlat = Transformer.from_crs(crs, 4326, always_xy=True)
             row, col = self.height / 2, self.width / 2
             corners = [(col, row), (col + 1, row), (col + 1, row + 1), (col, row + 1)]
-            lon, lat = to_lonlat.transform(*zip(*(self.transform * corner for corner in corners), strict=True))
+            xs, ys = zip(*(self.transform @ corner for corner in corners), strict=True)
+            lon, lat = to_lonlat.transform(xs, ys)
             geod = crs.get_geod()
             if geod is None or not all(map(math.isfinite, (*lon, *lat))):
                 return None
@@ -74,9 +75,11 @@ class GeoGrid:
         """True where both have the same size and CRS and no corner differs by more than a share of a pixel."""
         if (self.height, self.width) != (other.height, other.width) or not self._same_crs(other):
             return False
-        to_mine = ~self.transform * other.transform
+        to_mine = ~self.transform @ other.transform
         corners = [(0, 0), (self.width, 0), (0, self.height), (self.width, self.height)]
-        return all(max(abs(a - b) for a, b in zip(to_mine * c, c, strict=True)) <= tolerance_px for c in corners)
+        return all(
+            max(abs(a - b) for a, b in zip(to_mine @ c, c, strict=True)) <= tolerance_px for c in corners
+        )
 
     def _same_crs(self, other: GeoGrid) -> bool:
         if self.crs == other.crs:

@@ -50,7 +50,10 @@ class Window:
     def grow(self, margin_px: int) -> Window:
         """Wider by a margin on each side."""
         return Window(
-            self.row - margin_px, self.col - margin_px, self.height + 2 * margin_px, self.width + 2 * margin_px
+            self.row - margin_px,
+            self.col - margin_px,
+            self.height + 2 * margin_px,
+            self.width + 2 * margin_px,
         )
 
     def within(self, outer: Window) -> tuple[slice, slice]:

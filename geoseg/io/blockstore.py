@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from rasterio.errors import RasterioError
 from rasterio.io import MemoryFile
 
 from geoseg.errors import GeosegError
 from geoseg.grid.lattice import Block
 from geoseg.io.files import publish_bytes
-from geoseg.io.rasters import open_raster
+from geoseg.io.rasters import READ_ERRORS, open_raster
 from geoseg.legend import NODATA
 from geoseg.pixels.pixelblock import LabelBlock
 
@@ -39,7 +37,6 @@ class BlockStore:
 
     def put(self, answer: LabelBlock) -> BlockFile:
         """Publish a block: two bands, class and confidence. Raises OutputError where the disk refuses."""
-        counts = {int(c): int(n) for c, n in zip(*np.unique(answer.labels, return_counts=True), strict=True)}
         height, width = answer.block.core.shape
         profile = {
             "driver": "GTiff", "height": height, "width": width, "count": 2, "dtype": "uint8", "nodata": NODATA,
@@ -50,9 +47,9 @@ class BlockStore:
             with memory.open(**profile) as dataset:
                 dataset.write(answer.labels, 1)
                 dataset.write(answer.confidence, 2)
-                dataset.update_tags(KEY=self.key, SHA256=_digest(answer), COUNTS=json.dumps(counts))
+                dataset.update_tags(KEY=self.key, SHA256=_digest(answer))
             publish_bytes(self.path(answer.block), bytes(memory.getbuffer()))
-        return BlockFile(answer.block.name, counts)
+        return BlockFile(answer.block.name, _counts(answer))
 
     def find(self, block: Block) -> BlockFile | None:
         """The block's file, if it is there, belongs to this map and is whole; anything else is no block."""
@@ -67,12 +64,19 @@ class BlockStore:
                 answer = LabelBlock(block, dataset.read(1), dataset.read(2))
                 if tags.get("SHA256") != _digest(answer):
                     return None
-                return BlockFile(block.name, {int(c): n for c, n in json.loads(tags["COUNTS"]).items()})
-        except (RasterioError, GeosegError, ValueError, KeyError):
+                return BlockFile(block.name, _counts(answer))
+        except (*READ_ERRORS, GeosegError, ValueError):
             return None
 
 
+def _counts(answer: LabelBlock) -> dict[int, int]:
+    counts = np.bincount(answer.labels.ravel(), minlength=256)
+    return {int(value): int(counts[value]) for value in np.flatnonzero(counts)}
+
+
 def _digest(answer: LabelBlock) -> str:
-    digest = hashlib.sha256(answer.labels.tobytes())
+    """Of the pixels and their place: a block under another's name is none."""
+    digest = hashlib.sha256(repr(answer.block).encode())
+    digest.update(answer.labels.tobytes())
     digest.update(answer.confidence.tobytes())
     return digest.hexdigest()

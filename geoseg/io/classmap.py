@@ -33,7 +33,8 @@ class ClassMap:
         with open_raster(path) as dataset:
             if dataset.count != 1 or dataset.dtypes[0] != "uint8":
                 raise SourceError(
-                    f"a class raster has one band of uint8, this has {dataset.count} of {dataset.dtypes[0]}", path
+                    f"a class raster has one band of uint8, this has {dataset.count} of {dataset.dtypes[0]}",
+                    path,
                 )
             tag = dataset.tags().get(TAG_LEGEND)
             try:

@@ -9,17 +9,15 @@ from xml.sax.saxutils import escape, quoteattr
 
 import numpy as np
 import rasterio.shutil
-from rasterio._err import CPLE_BaseError
-from rasterio.errors import RasterioError
 
-from geoseg.errors import OutputError
+from geoseg.errors import OutputError, SourceError
 from geoseg.grid.geogrid import GeoGrid
 from geoseg.grid.lattice import Block
 from geoseg.grid.window import Window
 from geoseg.io.blockstore import BlockStore
 from geoseg.io.classmap import TAG_LEGEND
 from geoseg.io.files import staged
-from geoseg.io.rasters import open_raster, rio_window
+from geoseg.io.rasters import READ_ERRORS, open_raster, rio_window
 from geoseg.legend import NODATA, Legend
 
 TILE_PX = 512
@@ -52,7 +50,11 @@ def write_cog(
                 OVERVIEW_RESAMPLING="MODE" if legend is not None else "AVERAGE",
             )  # fmt: skip
             return value_counts(temporary)
-        except (RasterioError, CPLE_BaseError) as error:
+        except (
+            *READ_ERRORS,
+            SourceError,
+            SystemError,
+        ) as error:  # SystemError: an error that rasterio cannot name
             raise OutputError(f"cannot be written ({error}); is the disk full?", path) from error
         finally:
             vrt.unlink(missing_ok=True)
@@ -71,7 +73,12 @@ def value_counts(path: Path) -> dict[int, int]:
 
 
 def _vrt(
-    grid: GeoGrid, store: BlockStore, blocks: Iterable[Block], band: int, legend: Legend | None, tags: dict[str, str]
+    grid: GeoGrid,
+    store: BlockStore,
+    blocks: Iterable[Block],
+    band: int,
+    legend: Legend | None,
+    tags: dict[str, str],
 ) -> str:
     """repr() of a float reads back to the same bits, so the geotransform is the source's."""
     t = grid.transform
@@ -103,6 +110,8 @@ def _vrt(
 def _colors(legend: Legend) -> list[str]:
     colors = {c.id: c.color for c in legend.classes}
     return [
-        '<Entry c1="{}" c2="{}" c3="{}" c4="{}"/>'.format(*colors.get(i, (0, 0, 0)), 255 if i in colors else 0)
+        '<Entry c1="{}" c2="{}" c3="{}" c4="{}"/>'.format(
+            *colors.get(i, (0, 0, 0)), 255 if i in colors else 0
+        )
         for i in range(256)
     ]

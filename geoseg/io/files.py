@@ -31,6 +31,17 @@ def staged(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def make_folder(path: Path) -> None:
+    """A folder that can be written to, made if missing; OutputError where that cannot be."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise OutputError(f"cannot be made a folder for results ({reason})", path) from error
+    if not os.access(path, os.W_OK):
+        raise OutputError("is not writable", path)
+
+
 def publish_bytes(path: Path, content: bytes) -> None:
     """Write a file in one step, as far as a reader can see, and safe against a crash."""
     with staged(path) as temporary, temporary.open("wb") as stream:
@@ -40,6 +51,7 @@ def publish_bytes(path: Path, content: bytes) -> None:
 
 
 def publish_json(path: Path, value: Any) -> None:
+    """As publish_bytes, for a value as JSON."""
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
     publish_bytes(path, (text + "\n").encode())
 
@@ -53,10 +65,13 @@ def read_json(path: Path) -> Any:
     except OSError as error:
         raise SourceError(f"cannot be read ({error.strerror or error})", path) from error
     except (ValueError, RecursionError) as error:
-        raise SourceError(f"is not the JSON that was written there ({error}); delete it to start anew", path) from error
+        raise SourceError(
+            f"is not the JSON that was written there ({error}); delete it to start anew", path
+        ) from error
 
 
 def remove_folder(path: Path) -> None:
+    """Remove a folder and all in it; what cannot be removed stays."""
     shutil.rmtree(path, ignore_errors=True)
 
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import shapely
+from rasterio._err import CPLE_BaseError
 from rasterio.enums import Resampling
+from rasterio.errors import RasterioError
+from rasterio.warp import transform_bounds
 from shapely import Geometry, Polygon
 
 from geoseg.errors import SourceError
@@ -51,8 +56,8 @@ class Mask:
                 raise SourceError("a mask holds whole numbers, this holds complex ones", path)
             own = grid_of(dataset)
             aligned = own.same_place(grid)
-            if not aligned and (own.crs is None or grid.crs is None):
-                raise SourceError(f"the mask is {own.width} x {own.height} px and without CRS on one side; it cannot be laid over the scene", path)
+            if not aligned:
+                _check_overlap(own, grid, path)
         return cls(path, grid, values, None, aligned)
 
     def covers(self, window: Window) -> np.ndarray:
@@ -69,7 +74,31 @@ class Mask:
             raise read_error(self.path, window, error) from error
 
     def _listed(self, values: np.ndarray) -> np.ndarray:
-        return np.isin(values, self.values) if self.values else values != 0
+        return np.asarray(np.isin(values, self.values or (0,), invert=not self.values))
+
+
+def _outline(grid: GeoGrid, window: Window) -> Polygon:
+    corners = [(0, 0), (window.width, 0), (window.width, window.height), (0, window.height)]
+    return Polygon([grid.transform_of(window) @ corner for corner in corners])
+
+
+def _check_overlap(mask: GeoGrid, scene: GeoGrid, path: str) -> None:
+    """Raises SourceError where a mask cannot be laid over a scene, or lies elsewhere as far as boxes tell."""
+    if mask.crs is None or scene.crs is None:
+        raise SourceError(
+            f"the mask is {mask.width} x {mask.height} px and without CRS on one side; "
+            f"it cannot be laid over the scene of {scene.width} x {scene.height} px",
+            path,
+        )
+    try:
+        left, bottom, right, top = transform_bounds(
+            scene.crs, mask.crs, *_outline(scene, scene.window).bounds
+        )
+    except (RasterioError, CPLE_BaseError) as error:
+        raise SourceError(f"the mask cannot be brought into the scene's CRS ({error})", path) from error
+    own = _outline(mask, mask.window).bounds
+    if left <= right and (left >= own[2] or right <= own[0] or bottom >= own[3] or top <= own[1]):
+        raise SourceError("the mask does not overlap the scene", path)
 
 
 @dataclass(frozen=True)
@@ -88,9 +117,17 @@ class AreaOfInterest:
         """(row, col) bool, True inside."""
         return burn(self.polygons, window, self.grid)
 
+    @property
+    def box(self) -> Window:
+        """A box around all pixels of the area."""
+        left, bottom, right, top = shapely.total_bounds(list(self.polygons))
+        corners = [(left, bottom), (left, top), (right, bottom), (right, top)]
+        cols, rows = zip(*(~self.grid.transform @ corner for corner in corners), strict=True)
+        row, col = math.floor(min(rows)), math.floor(min(cols))
+        box = Window(row, col, math.ceil(max(rows)) - row, math.ceil(max(cols)) - col)
+        return box.overlap(self.grid.window)
+
     def meets(self, window: Window) -> bool:
         """True where a window may hold pixels of the area."""
-        transform = self.grid.transform_of(window)
-        corners = [(0, 0), (window.width, 0), (window.width, window.height), (0, window.height)]
-        outline = Polygon([transform * corner for corner in corners])
+        outline = _outline(self.grid, window)
         return any(polygon.intersects(outline) for polygon in self.polygons)

@@ -45,7 +45,9 @@ def configure_gdal(config: Mapping[str, str] | None = None) -> None:
     Environment variables reach every thread and every worker alike; Python in VRT files is never run. GDAL's own
     lines go nowhere unless CPL_LOG names a file: what matters of them is in our errors.
     """
-    warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)  # block files have no place of their own
+    warnings.filterwarnings(
+        "ignore", category=NotGeoreferencedWarning
+    )  # block files have no place of their own
     os.environ.setdefault("GDAL_CACHEMAX", str(CACHE_MB))
     os.environ.setdefault("CPL_LOG", os.devnull)
     os.environ.update(config or {})
@@ -69,7 +71,9 @@ def open_raster(path: str | Path) -> DatasetReader:
         raise SourceError(f"cannot be opened as GeoTIFF, COG or VRT ({reason})", name) from error
     if dataset.driver not in DRIVERS:
         dataset.close()
-        raise SourceError(f"is {dataset.driver}; convert it to GeoTIFF, for example with gdal_translate", name)
+        raise SourceError(
+            f"is {dataset.driver}; convert it to GeoTIFF, for example with gdal_translate", name
+        )
     return dataset
 
 
@@ -141,10 +145,13 @@ def grid_of(dataset: DatasetReader) -> GeoGrid:
             raise GridError(f"the geotransform {transform[:6]} holds a number that is not finite")
         return GeoGrid(dataset.height, dataset.width, transform, wkt)
     except GridError as error:
-        raise SourceError(f"{error}; state where it lies, for example with gdal_edit.py -a_ullr", dataset.name) from error
+        raise SourceError(
+            f"{error}; state where it lies, for example with gdal_edit.py -a_ullr", dataset.name
+        ) from error
 
 
 def rio_window(window: Window) -> RioWindow:
+    """The window as rasterio names it."""
     return RioWindow(window.col, window.row, window.width, window.height)
 
 

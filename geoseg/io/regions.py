@@ -187,7 +187,7 @@ def _bend_px(geometry: BaseGeometry, transformer: Transformer, grid: GeoGrid) ->
 def _footprint(grid: GeoGrid) -> BaseGeometry:
     """The raster's outline in its CRS."""
     corners = [(0, 0), (grid.width, 0), (grid.width, grid.height), (0, grid.height)]
-    return shapely.Polygon([grid.transform * corner for corner in corners])
+    return shapely.Polygon([grid.transform @ corner for corner in corners])
 
 
 def _check_overlap(polygons: tuple[NamedPolygon, ...], grid: GeoGrid, path: str) -> None:

@@ -96,9 +96,7 @@ class Scene:
         return values.astype(self.dtype, copy=False), valid
 
 
-def open_scene(
-    path: str, wants: InputSpec, bands: Sequence[int] = (), gsd_m: float | None = None
-) -> Scene:
+def open_scene(path: str, wants: InputSpec, bands: Sequence[int] = (), gsd_m: float | None = None) -> Scene:
     """Check a raster against a model's wants, before anything is computed.
 
     bands: 1-based, in the model's order; the first ones where none are given. gsd_m: resample to this ground sample
@@ -126,10 +124,14 @@ def open_scene(
         return scene if gsd_m is None else _resampled(scene, gsd_m, dataset)
 
 
-def _chosen_bands(dataset: DatasetReader, path: str, wants: InputSpec, bands: Sequence[int]) -> tuple[int, ...]:
+def _chosen_bands(
+    dataset: DatasetReader, path: str, wants: InputSpec, bands: Sequence[int]
+) -> tuple[int, ...]:
     wanted = ", ".join(wants.bands)
     if bands and len(bands) != len(wants.bands):
-        raise SpecError(f"the model takes {len(wants.bands)} bands ({wanted}), {len(bands)} were chosen", path)
+        raise SpecError(
+            f"the model takes {len(wants.bands)} bands ({wanted}), {len(bands)} were chosen", path
+        )
     chosen = tuple(bands) or tuple(range(1, len(wants.bands) + 1))
     if not all(1 <= band <= dataset.count for band in chosen):
         raise ModelError(
@@ -145,16 +147,14 @@ def _dtype(dataset: DatasetReader, path: str, wants: InputSpec, bands: tuple[int
     if found == {wants.dtype} or (wants.dtype == "float32" and found == {"float64"}):
         return wants.dtype
     raise ModelError(
-        f"holds {', '.join(sorted(found))} values; the model was trained on {wants.dtype}, and values are never rescaled "
-        "by guess: convert the scene, or take a model for its values",
+        f"holds {', '.join(sorted(found))} values; the model was trained on {wants.dtype}, and values are never "
+        "rescaled by guess: convert the scene, or take a model for its values",
         path,
     )
 
 
 def _check_place(dataset: DatasetReader, path: str) -> None:
-    if dataset.transform != Affine.identity() or dataset.crs:
-        return
-    if dataset.gcps[0] or dataset.rpcs:
+    if dataset.transform == Affine.identity() and (dataset.gcps[0] or dataset.rpcs):
         kind = "ground control points" if dataset.gcps[0] else "rational polynomials"
         raise SourceError(f"is placed by {kind} only; rectify it first, for example with gdalwarp", path)
 
@@ -164,7 +164,9 @@ def _warnings(
 ) -> list[str]:
     lines = []
     if grid.crs is None:
-        lines.append("has no CRS: the map lies where its geotransform says, in no known place, and has no areas")
+        lines.append(
+            "has no CRS: the map lies where its geotransform says, in no known place, and has no areas"
+        )
     gsd = gsd_m or grid.gsd_m
     if gsd is not None and not wants.gsd_m[0] <= gsd <= wants.gsd_m[1]:
         lines.append(
@@ -179,12 +181,14 @@ def _warnings(
 def _resampled(scene: Scene, gsd_m: float, dataset: DatasetReader) -> Scene:
     """The scene as read at another ground sample distance: same corner, same rotation, larger or smaller pixels."""
     if scene.grid.gsd_m is None:
-        raise SpecError("cannot be resampled to metres, since it has no CRS that tells its pixels' size", scene.path)
+        raise SpecError(
+            "cannot be resampled to metres, since it has no CRS that tells its pixels' size", scene.path
+        )
     if not 0 < gsd_m < float("inf"):
         raise SpecError(f"the ground sample distance must be above 0 m, got {gsd_m}", scene.path)
     factor = gsd_m / scene.grid.gsd_m
     height, width = (max(1, round(side / factor)) for side in (scene.grid.height, scene.grid.width))
-    transform = scene.grid.transform * Affine.scale(scene.grid.width / width, scene.grid.height / height)
+    transform = scene.grid.transform @ Affine.scale(scene.grid.width / width, scene.grid.height / height)
     grid = GeoGrid(height, width, transform, scene.grid.crs)
     resampled = replace(scene, grid=grid, resampling=_kernel(factor), masked=False)
     if scene.alpha is not None or (not scene.masked and any(value is not None for value in scene.nodata)):

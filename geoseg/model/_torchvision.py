@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -18,19 +19,23 @@ _SCHEMAS = (
 )
 
 
+operators: Any = torch.ops  # untyped in torch
+libraries: Any = torch.library
+
+
 def _extension_loads() -> bool:
     spec = importlib.util.find_spec("torchvision")
     if spec is None or spec.origin is None:
         return True
     for library in Path(spec.origin).parent.glob("_C*.so"):
         try:
-            torch.ops.load_library(str(library))
+            operators.load_library(str(library))
         except OSError:
             return False
     return True
 
 
 if not _extension_loads():
-    _library = torch.library.Library("torchvision", "FRAGMENT")  # kept alive: its schemas go with it
+    _library = libraries.Library("torchvision", "FRAGMENT")  # kept alive: its schemas go with it
     for _schema in _SCHEMAS:
         _library.define(_schema)

@@ -43,7 +43,9 @@ class Bundle:
             if not path.is_file():
                 raise ModelError(f"the card names {name}, which is not there", folder)
             if sha256_of(path) != digest:
-                raise ModelError(f"does not have the digest that {CARD} states; the bundle is damaged or altered", path)
+                raise ModelError(
+                    f"does not have the digest that {CARD} states; the bundle is damaged or altered", path
+                )
         return cls(folder, card)
 
     @property

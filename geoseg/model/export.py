@@ -52,7 +52,9 @@ def write_bundle(body: nn.Module, card: dict[str, Any], folder: Path, with_ir: b
 
 
 def _write_card(folder: Path, card: dict[str, Any]) -> Bundle:
-    files = {name: sha256_of(folder / name) for name in (WEIGHTS, IR_XML, IR_BIN) if (folder / name).is_file()}
+    files = {
+        name: sha256_of(folder / name) for name in (WEIGHTS, IR_XML, IR_BIN) if (folder / name).is_file()
+    }
     checked = ModelCard.model_validate({**card, "files": files})
     text = json.dumps(checked.model_dump(mode="json"), indent=2, ensure_ascii=False)
     (folder / CARD).write_text(text + "\n", encoding="utf-8")

@@ -53,6 +53,7 @@ def build_body(architecture: str, encoder: str, bands: int, classes: int) -> nn.
 
 
 def build_network(card: ModelCard) -> Network:
+    """The network of a card, with random weights."""
     body = build_body(card.architecture, card.encoder, len(card.bands), len(card.classes))
     return Network(body, card.bands, card.temperature)
 
@@ -63,10 +64,14 @@ def load_network(bundle: Bundle) -> Network:
     try:
         state: Mapping[str, Any] = load_file(bundle.weights)
     except (SafetensorError, OSError, ValueError) as error:
-        raise ModelError(f"is not a safetensors file ({error}); weights in other formats are not read", bundle.weights) from error
+        raise ModelError(
+            f"is not a safetensors file ({error}); weights in other formats are not read", bundle.weights
+        ) from error
     try:
         network.body.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state.items()})
     except RuntimeError as error:
         first = str(error).splitlines()[-1].strip()
-        raise ModelError(f"does not fit {bundle.card.architecture} with {bundle.card.encoder}: {first}", bundle.weights) from error
+        raise ModelError(
+            f"does not fit {bundle.card.architecture} with {bundle.card.encoder}: {first}", bundle.weights
+        ) from error
     return network.eval().requires_grad_(False)

@@ -32,7 +32,9 @@ class OpenVinoSegmenter:
 
     batch = 1
 
-    def __init__(self, bundle: Bundle, spec: SegmentSpec, precision: Precision, lanes: int = 1, threads: int = 0) -> None:
+    def __init__(
+        self, bundle: Bundle, spec: SegmentSpec, precision: Precision, lanes: int = 1, threads: int = 0
+    ) -> None:
         core = ov.Core()
         xml, binary = bundle.ir or converted_ir(bundle)
         try:
@@ -72,7 +74,9 @@ def converted_ir(bundle: Bundle) -> tuple[Path, Path]:
     """The bundle's network as OpenVINO reads it, converted once into the user's cache."""
     from platformdirs import user_cache_path
 
-    folder = user_cache_path("geoseg") / "openvino" / f"{bundle.card.digest[:16]}-{ov.__version__.split('-')[0]}"
+    folder = (
+        user_cache_path("geoseg") / "openvino" / f"{bundle.card.digest[:16]}-{ov.__version__.split('-')[0]}"
+    )
     xml = folder / "openvino.xml"
     if not xml.is_file():
         from geoseg.model.export import write_ir
@@ -105,7 +109,9 @@ def _wrap(model: ov.Model, card: ModelCard, outputs: list[Any]) -> ov.Model:
     """Give the model these outputs, and inputs in the card's dtype."""
     wrapped = ov.Model([node.output(0) for node in outputs], model.get_parameters(), card.name)
     prepared = ov.preprocess.PrePostProcessor(wrapped)
-    prepared.input(0).tensor().set_element_type(getattr(ov.Type, card.dtype.replace("uint", "u").replace("int", "i").replace("float", "f")))
+    prepared.input(0).tensor().set_element_type(
+        getattr(ov.Type, card.dtype.replace("uint", "u").replace("int", "i").replace("float", "f"))
+    )
     return prepared.build()
 
 

@@ -13,7 +13,6 @@ from geoseg.model.card import ModelCard
 from geoseg.spec import InputSpec, Precision, Runtime, SegmentSpec
 from geoseg.stages.segment import Segmenter, proof_patch, prove
 
-
 MIN_EQUAL_LABELS = 0.995
 """Share of labels equal to float32 from which a bundle's lower precision is the default."""
 
@@ -48,7 +47,11 @@ class RuntimeChoice:
 
     def to_dict(self) -> dict[str, str]:
         """What decides bytes, for the ledger."""
-        return {"runtime": f"{self.runtime} {self.version}", "precision": self.precision, "device": self.device}
+        return {
+            "runtime": f"{self.runtime} {self.version}",
+            "precision": self.precision,
+            "device": self.device,
+        }
 
 
 @dataclass(frozen=True)
@@ -103,5 +106,5 @@ def _native_bfloat16(runtime: str, device: str) -> bool:
     import torch
 
     if device == "cuda":
-        return torch.cuda.is_bf16_supported()
+        return bool(torch.cuda.is_bf16_supported())
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())

@@ -38,10 +38,10 @@ class TorchSegmenter:
         self._ids = torch.tensor(bundle.card.legend.ids, dtype=torch.uint8, device=self._device)
         self._lane = threading.local()
         try:
-            network = load_network(bundle).to(self._device, memory_format=torch.channels_last)
+            network: Any = load_network(bundle).to(self._device)
+            self._network = network.to(memory_format=torch.channels_last)
         except torch.OutOfMemoryError as error:
             raise ModelError("does not fit into the memory of the GPU", bundle.folder) from error
-        self._network = network
 
     def classify(self, patches: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(n, band, row, col) -> class ids and percent of each patch's center, both (n, row, col) uint8."""
@@ -54,7 +54,7 @@ class TorchSegmenter:
         return scores
 
     def _choose(self, logits: Tensor) -> tuple[Tensor, Tensor]:
-        """Equal logits go to the first channel: argmax leaves ties open on a GPU, so the first of the best is sought."""
+        """Equal logits go to the first channel, which argmax does not promise on a GPU."""
         margin = self._spec.margin_px
         side = self._spec.stride_px
         logits = logits[:, :, margin : margin + side, margin : margin + side]
@@ -74,7 +74,10 @@ class TorchSegmenter:
             outputs = finish(logits.float())
             if not cuda:
                 return tuple(output.numpy() for output in outputs)
-            held = [torch.empty(o.shape, dtype=o.dtype, pin_memory=True).copy_(o, non_blocking=True) for o in outputs]
+            held = [
+                torch.empty(o.shape, dtype=o.dtype, pin_memory=True).copy_(o, non_blocking=True)
+                for o in outputs
+            ]
             torch.cuda.current_stream().synchronize()
             return tuple(output.numpy() for output in held)
 
@@ -92,5 +95,6 @@ class TorchSegmenter:
     def _stream(self) -> torch.cuda.Stream:
         stream: torch.cuda.Stream | None = getattr(self._lane, "stream", None)
         if stream is None:
-            stream = self._lane.stream = torch.cuda.Stream(self._device)
+            make: Any = torch.cuda.Stream  # untyped in torch
+            stream = self._lane.stream = make(self._device)
         return stream

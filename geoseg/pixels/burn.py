@@ -42,7 +42,7 @@ def _near(polygons: Iterable[BaseGeometry], window: Window, grid: GeoGrid) -> np
         (wide.col, wide.row_end),
         (wide.col_end, wide.row_end),
     ]
-    box = shapely.MultiPoint([grid.transform * corner for corner in corners]).envelope
+    box = shapely.MultiPoint([grid.transform @ corner for corner in corners]).envelope
     found = np.array(list(polygons), dtype=object)
     near: np.ndarray = found[shapely.intersects(shapely.envelope(found), box)]
     return near

@@ -11,8 +11,7 @@ from affine import Affine
 from pyproj import CRS
 
 from geoseg.demo.scene import DemoScene, render_demo
-from geoseg.errors import OutputError
-from geoseg.io.files import staged
+from geoseg.io.files import make_folder, staged
 from geoseg.io.vectors import add_region_layer
 from geoseg.run.events import Reporter
 from geoseg.run.job import make_job
@@ -45,11 +44,8 @@ def run_demo(output: Path, seed: int, size: int, reporter: Reporter) -> int:
 def write_demo(scene: DemoScene, folder: Path) -> None:
     """The scene as GeoTIFF with a mask, labels as GeoTIFF, regions as GeoPackage; the scene's own file comes last."""
     transform = Affine(GSD_M, 0.0, CORNER[0], 0.0, -GSD_M, CORNER[1])
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"cannot be made a folder for results ({error.strerror})", folder) from error
-    polygons = [shapely.Polygon([transform * corner for corner in ring]) for _, ring in scene.regions]
+    make_folder(folder)
+    polygons = [shapely.Polygon([transform @ corner for corner in ring]) for _, ring in scene.regions]
     rows = [{"region": name} for name, _ in scene.regions]
     with staged(folder / REGIONS) as temporary:
         add_region_layer(temporary, polygons, rows, CRS.from_epsg(CRS_CODE).to_wkt())
@@ -58,7 +54,11 @@ def write_demo(scene: DemoScene, folder: Path) -> None:
 
 
 def _write(
-    path: Path, pixels: np.ndarray, transform: Affine, nodata: int | None = None, mask: np.ndarray | None = None
+    path: Path,
+    pixels: np.ndarray,
+    transform: Affine,
+    nodata: int | None = None,
+    mask: np.ndarray | None = None,
 ) -> None:
     profile = {
         "driver": "GTiff", "count": pixels.shape[0], "height": pixels.shape[1], "width": pixels.shape[2],

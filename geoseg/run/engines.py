@@ -35,13 +35,14 @@ class Engine(Protocol):
 
 
 def engine_name(job: Job) -> str:
-    """"auto" takes Ray where an address is given or several GPUs are there, else the local engine."""
+    """ "auto" takes Ray where an address is given or several GPUs are there, else the local engine."""
     if job.engine != "auto":
         return job.engine
     return "ray" if job.address or (job.runtime != "openvino" and cuda_devices() > 1) else "local"
 
 
 def make_engine(job: Job, recipe: SegmenterRecipe) -> Engine:
+    """Start the engine that a job asks for."""
     if engine_name(job) == "ray":
         from geoseg.run.on_ray import RayEngine
 

@@ -9,13 +9,14 @@ from pathlib import Path
 
 from pyproj import CRS
 
-from geoseg.errors import OutputError, SourceError
+from geoseg.errors import SourceError
 from geoseg.grid.geogrid import GeoGrid
 from geoseg.io.classmap import ClassMap
-from geoseg.io.files import publish_bytes, publish_json
+from geoseg.io.files import make_folder, publish_bytes, publish_json
 from geoseg.io.regions import NamedPolygon, read_polygons
 from geoseg.pixels.confusion import ConfusionMatrix
-from geoseg.stages.evaluate import Mapper, Scores, score_map
+from geoseg.stages.evaluate import Scores, score_map
+from geoseg.stages.protocols import Mapper
 
 METRICS_FILE = "metrics.json"
 REGIONS_FILE = "regions.csv"
@@ -55,10 +56,7 @@ def score_files(landcover: str, labels: str, regions: Sequence[NamedPolygon], ma
 
 def write_score_files(scores: Scores, folder: Path) -> None:
     """Write metrics.json and, where there are regions, regions.csv; each appears whole or not at all."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"cannot be made a folder ({error.strerror or error})", folder) from error
+    make_folder(folder)
     if scores.regions:
         publish_bytes(folder / REGIONS_FILE, format_csv(scores).encode())
     publish_json(folder / METRICS_FILE, scores.to_dict())

@@ -30,7 +30,12 @@ class LineReporter:
         self._last = 0.0
 
     def stage(self, scene: str, stage: str, total_mpx: float, done_mpx: float = 0.0) -> None:
-        self._what, self._total, self._done, self._skipped = f"{scene}: {stage}", total_mpx, done_mpx, done_mpx
+        self._what, self._total, self._done, self._skipped = (
+            f"{scene}: {stage}",
+            total_mpx,
+            done_mpx,
+            done_mpx,
+        )
         self._begin = self._last = time.monotonic()
 
     def advance(self, mpx: float) -> None:

@@ -13,6 +13,7 @@ from geoseg.errors import SpecError
 from geoseg.spec import SegmentSpec
 
 SCENE_FILES = ("labels", "regions", "mask")
+NOT_GIVEN = {"scenes": "none given; name at least one", "output": "none given; name a folder with -o"}
 
 
 class SceneEntry(BaseModel):
@@ -43,17 +44,25 @@ class Job(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    scenes: tuple[SceneEntry, ...] = Field(min_length=1, description="scenes, each a path or path, labels, regions, mask")
+    scenes: tuple[SceneEntry, ...] = Field(
+        min_length=1, description="scenes, each a path or path, labels, regions, mask"
+    )
     output: str = Field(min_length=1, description="folder for the results")
     model: str | None = Field(None, description="model bundle; the one that comes with geoseg if not given")
     region_field: str = Field("region", description="field that names the regions")
-    mask_values: tuple[int, ...] = Field((), description="values of a mask raster that leave pixels out; if none, all but 0")
+    mask_values: tuple[int, ...] = Field(
+        (), description="values of a mask raster that leave pixels out; if none, all but 0"
+    )
     aoi: str | None = Field(None, description="area of interest: map only inside these polygons")
     engine: Literal["auto", "local", "ray"] = "auto"
     address: str | None = Field(None, description="Ray cluster to join")
     workers: int | None = Field(None, ge=1, description="blocks mapped at once")
-    block_px: int | None = Field(None, ge=1, description="side of a block; chosen from the scene's size if not given")
-    patch_px: int | None = Field(None, description="side of what the network sees; the model's own if not given")
+    block_px: int | None = Field(
+        None, ge=1, description="side of a block; chosen from the scene's size if not given"
+    )
+    patch_px: int | None = Field(
+        None, description="side of what the network sees; the model's own if not given"
+    )
     margin_px: int = Field(64, description="what a patch gives up on each side")
     blend: Literal["crop", "hann"] = "crop"
     tta: Literal["none", "d4"] = "none"
@@ -70,7 +79,19 @@ class Job(BaseModel):
     def _plain_paths(cls, scenes: Any) -> Any:
         if isinstance(scenes, str):
             scenes = [scenes]
-        return [{"path": s} if isinstance(s, str) else s for s in scenes] if isinstance(scenes, list | tuple) else scenes
+        return (
+            [{"path": s} if isinstance(s, str) else s for s in scenes]
+            if isinstance(scenes, list | tuple)
+            else scenes
+        )
+
+    @field_validator("config")
+    @classmethod
+    def _can_be_set(cls, config: dict[str, str]) -> dict[str, str]:
+        for key, value in config.items():
+            if not key or "=" in key or "\0" in key + value:
+                raise ValueError(f"{key!r}: {value!r} is no GDAL option")
+        return config
 
     @model_validator(mode="after")
     def _one_folder_each(self) -> Job:
@@ -84,7 +105,8 @@ class Job(BaseModel):
         return self
 
     def segment_spec(self, model_patch_px: int) -> SegmentSpec:
-        return SegmentSpec(self.patch_px or model_patch_px, self.margin_px, self.blend, self.tta)
+        patch_px = model_patch_px if self.patch_px is None else self.patch_px
+        return SegmentSpec(patch_px, self.margin_px, self.blend, self.tta)
 
 
 def make_job(options: Mapping[str, Any], job_file: str | None = None) -> Job:
@@ -110,6 +132,10 @@ def make_job(options: Mapping[str, Any], job_file: str | None = None) -> Job:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         message = first["msg"].removeprefix("Value error, ")
+        if first["type"] == "extra_forbidden":
+            message = "no such field"
+        elif first["type"] == "missing":
+            message = NOT_GIVEN.get(where, "is missing")
         raise SpecError(f"{where}: {message}" if where else message, job_file) from error
 
 
@@ -118,7 +144,7 @@ def _from_file(path: Path) -> dict[str, Any]:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise SpecError("no such job file", path) from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, RecursionError, yaml.YAMLError) as error:
         raise SpecError(f"cannot be read as YAML ({error})", path) from error
     if not isinstance(values, dict):
         raise SpecError("a job file holds fields and values, such as 'scenes: [a.tif]'", path)

@@ -9,12 +9,26 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
+
 from geoseg.errors import SpecError
 from geoseg.io.files import publish_json, read_json
 from geoseg.spec import digest_of
 
 SCENE_PARTS = ("source", "mask")
 """Parts of a map's recipe that may change from night to night; a change of any other must be asked for."""
+
+
+class _Stored(BaseModel):
+    """The content of the file."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    recipe: dict[str, Any]
+    identities: dict[str, dict[str, dict[str, Any]]]
+    block_px: PositiveInt | None
+    proof: str | None
+    published: dict[str, str]
 
 
 @dataclass
@@ -36,10 +50,10 @@ class Ledger:
         values = read_json(path)
         if values is None:
             return cls(path)
-        names = ("recipe", "identities", "block_px", "proof", "published")
-        if not isinstance(values, dict) or not all(name in values for name in names):
-            raise SpecError("is not a ledger of geoseg; delete it to start anew", path)
-        return cls(path, **{name: values[name] for name in names})
+        try:
+            return cls(path, **_Stored.model_validate(values).model_dump())
+        except ValidationError as error:
+            raise SpecError("is not a ledger of geoseg; delete it to start anew", path) from error
 
     @property
     def key(self) -> str:
@@ -54,7 +68,9 @@ class Ledger:
         changed = [name for name in recipe if self.recipe and recipe[name] != self.recipe.get(name)]
         given = [name for name in changed if not self._same_kind(name, recipe)]
         if given and not overwrite:
-            was_now = "; ".join(f"{n}: {_short(self.recipe.get(n))} then, {_short(recipe[n])} now" for n in given)
+            was_now = "; ".join(
+                f"{n}: {_short(self.recipe.get(n))} then, {_short(recipe[n])} now" for n in given
+            )
             raise SpecError(
                 f"holds results of other parameters ({was_now}); take another folder, or --overwrite",
                 self.path.parent,

@@ -13,13 +13,15 @@ from typing import TypeVar
 from geoseg.grid.lattice import Block
 from geoseg.io.blockstore import BlockFile
 from geoseg.model.runtimes import SegmenterRecipe
+from geoseg.pixels.pixelblock import LabelBlock, PixelBlock
 from geoseg.run.work import SceneWork
 from geoseg.stages.segment import Segmenter
 
 T = TypeVar("T")
 R = TypeVar("R")
 
-READERS = 2
+GPU_READERS = 4
+"""Threads that read ahead for a GPU. For a CPU one is enough, and decodes each tile once: handles share none."""
 
 
 def cores() -> int:
@@ -50,6 +52,10 @@ class LocalEngine:
         self.recipe = recipe
         self.lanes = 2 if recipe.choice.device == "cuda" else workers or cores()
 
+    @property
+    def _readers(self) -> int:
+        return GPU_READERS if self.recipe.choice.device == "cuda" else 1
+
     @cached_property
     def segmenter(self) -> Segmenter:
         return self.recipe.build(self.lanes, self.lanes)
@@ -61,17 +67,19 @@ class LocalEngine:
     def segment(self, work: SceneWork, blocks: Iterable[Block]) -> Iterator[BlockFile]:
         """Map blocks and publish their files; yields each as it is done. A few blocks are in flight, never more."""
         segmenter = self.segmenter
-        reading, mapping, writing = (ThreadPoolExecutor(n) for n in (READERS, self.lanes, 1))
+        reading, mapping, writing = (ThreadPoolExecutor(n) for n in (self._readers, self.lanes, 1))
         flight: deque[Future[BlockFile]] = deque()
 
-        def map_read(read: Future[object]) -> object:
-            return work.segment(read.result(), segmenter)  # type: ignore[arg-type]
+        def segment(read: Future[PixelBlock]) -> LabelBlock:
+            return work.segment(read.result(), segmenter)
+
+        def put(answer: Future[LabelBlock]) -> BlockFile:
+            return work.put(answer.result())
 
         try:
             for block in blocks:
                 read = reading.submit(work.read, block)
-                mapped = mapping.submit(map_read, read)  # type: ignore[arg-type]
-                flight.append(writing.submit(lambda m=mapped: work.put(m.result())))  # type: ignore[misc]
+                flight.append(writing.submit(put, mapping.submit(segment, read)))
                 if len(flight) > 2 * self.lanes:
                     yield flight.popleft().result()
             while flight:

@@ -180,14 +180,18 @@ class RayEngine:
         if late:
             self.release()
             raise SpecError(
-                f"only {len(done)} of {len(ready)} workers found a place on the cluster within {START_TIMEOUT_S:.0f} s; "
-                "ask for fewer with --workers"
+                f"only {len(done)} of {len(ready)} workers found a place on the cluster within "
+                f"{START_TIMEOUT_S:.0f} s; ask for fewer with --workers"
             )
 
 
 def _connect(address: str | None, config: dict[str, str]) -> None:
     env = {**config, "OMP_WAIT_POLICY": "passive", "GDAL_VRT_ENABLE_PYTHON": "NO"}
-    options: dict[str, Any] = {"log_to_driver": False, "runtime_env": {"env_vars": env}, "logging_level": "ERROR"}
+    options: dict[str, Any] = {
+        "log_to_driver": False,
+        "runtime_env": {"env_vars": env},
+        "logging_level": "ERROR",
+    }
     if address is None:
         options |= {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
     try:
@@ -218,5 +222,7 @@ def _told(error: RayError, work: SceneWork, block: Block, attempts: int) -> Geos
         return cause
     reason = cause or type(error).__name__
     return BlockError(
-        f"block {block.name} failed {attempts} time{'s' * (attempts > 1)} ({reason})", work.scene.path, window=block.core
+        f"block {block.name} failed {attempts} time{'s' * (attempts > 1)} ({reason})",
+        work.scene.path,
+        window=block.core,
     )

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import shutil
 import traceback
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from geoseg.errors import BlockError, GeosegError, OutputError, SpecError
-from geoseg.io.files import publish_bytes, publish_json
+from geoseg.errors import BlockError, GeosegError, ModelError, OutputError
+from geoseg.io.files import make_folder, publish_bytes, publish_json
 from geoseg.io.rasters import configure_gdal
 from geoseg.model.bundle import Bundle
 from geoseg.model.runtimes import RuntimeChoice, SegmenterRecipe
@@ -25,6 +25,7 @@ from geoseg.run.scene import SceneReport, SceneRun
 from geoseg.run.versions import versions
 
 DONE, SOME_FAILED, NOTHING_STARTED = 0, 1, 2
+SUMMARY = "run.json"
 
 
 @dataclass
@@ -49,7 +50,7 @@ class Run:
             self._failed(SceneReport(name), error)
         if not ready:
             return NOTHING_STARTED
-        _make_folder(Path(job.output))
+        make_folder(Path(job.output))
         started_any = False
         try:
             for scene in ready:
@@ -83,11 +84,14 @@ class Run:
             SceneRun(ready, self.bundle, ledger, self.engine, self.reporter, self.job, report).go()
         except GeosegError as error:
             self._failed(report, error)
-            return True
+            return not isinstance(error, ModelError)  # a network that cannot be built maps no scene at all
         except Exception as error:  # a defect of ours in one scene must not cost the others
             trace = ready.scratch / "error.txt"
-            publish_bytes(trace, traceback.format_exc().encode())
-            unexpected = BlockError(f"unexpected {type(error).__name__}: {error} (details in {trace})", ready.scene.path)
+            with suppress(OutputError):
+                publish_bytes(trace, traceback.format_exc().encode())
+            unexpected = BlockError(
+                f"unexpected {type(error).__name__}: {error} (details in {trace})", ready.scene.path
+            )
             self._failed(report, unexpected)
             return True
         self.reports.append(report)
@@ -107,7 +111,9 @@ class Run:
         recipe, identities = map_recipe(ready, self.bundle, self.choice, ledger.identities)
         news = ledger.begin(recipe, identities, self.job.overwrite)
         if news and news.startswith("has"):
-            self.reporter.say("note", f"{ready.scene.path} {news} since its last run; it is mapped again", scene=ready.name)
+            self.reporter.say(
+                "note", f"{ready.scene.path} {news} since its last run; it is mapped again", scene=ready.name
+            )
         return ledger
 
     def _failed(self, report: SceneReport, error: GeosegError) -> None:
@@ -118,7 +124,9 @@ class Run:
 
     def _tell(self, ready: Prepared, report: SceneReport) -> None:
         if report.status == "unchanged":
-            self.reporter.say("scene", f"{ready.name}: unchanged, nothing to do ({ready.folder})", scene=ready.name)
+            self.reporter.say(
+                "scene", f"{ready.name}: unchanged, nothing to do ({ready.folder})", scene=ready.name
+            )
             return
         mapping = report.seconds.get("map", 0.0)
         speed = f", {report.megapixels / mapping:.1f} Mpx/s" if mapping else ""
@@ -127,7 +135,8 @@ class Run:
         took = sum(report.seconds.values())
         self.reporter.say(
             "scene",
-            f"{ready.name}: {report.megapixels:.1f} Mpx in {took:.1f} s{speed}; {shares or 'scored again'}{score} -> {ready.folder}",
+            f"{ready.name}: {report.megapixels:.1f} Mpx in {took:.1f} s{speed}; "
+            f"{shares or 'scored again'}{score} -> {ready.folder}",
             **dataclasses.asdict(report),
         )
 
@@ -148,13 +157,7 @@ class Run:
             "scenes": [dataclasses.asdict(report) for report in self.reports],
             "failed": {report.name: report.error for report in self.reports if report.error},
         }
-        publish_json(Path(self.job.output) / "run.json", summary)
-
-
-def _make_folder(path: Path) -> None:
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"cannot be made a folder for results ({error.strerror})", path) from error
-    if not os.access(path, os.W_OK):
-        raise SpecError("is not writable", path)
+        try:
+            publish_json(Path(self.job.output) / SUMMARY, summary)
+        except OutputError as error:  # a full disk must not hide what became of the scenes
+            self._failed(SceneReport(SUMMARY), error)

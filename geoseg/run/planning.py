@@ -26,6 +26,8 @@ from geoseg.stages.plan import MB, RESULT_BYTES_PX, SCRATCH_BYTES_PX, Needs, cou
 
 SAMPLE_BLOCKS = 16
 WARM_UP_PATCHES = 6
+EMPTY_BYTES_PX = 8e-4
+"""Both rasters, per pixel that no block covers (measured)."""
 OTHER_STAGES = 0.15
 """Time of merging and vectorizing over that of reading and mapping (measured on the real scenes)."""
 
@@ -97,13 +99,18 @@ def plan_job(job: Job) -> JobPlan:
 
 def check_room(ready: Prepared, job: Job, bundle: Bundle, lanes: int, block_px: int) -> None:
     """Refuse what cannot fit on this machine's disk or memory, before anything is computed. Raises SpecError."""
-    area = ready.scene.grid.window.area_px if ready.scene.aoi is None else 0
-    disk = area * (SCRATCH_BYTES_PX + RESULT_BYTES_PX) / 4
+    area = ready.scene.grid.window.area_px
+    disk = (
+        area * (SCRATCH_BYTES_PX + RESULT_BYTES_PX) / 4 if ready.scene.aoi is None else area * EMPTY_BYTES_PX
+    )
     free = free_bytes(ready.output)
     if disk > free:
+        smaller = (
+            "give an --aoi" if ready.scene.aoi is None else "cut the scene, for example with gdal_translate"
+        )
         raise SpecError(
             f"is {ready.scene.grid.width} x {ready.scene.grid.height} px; its results take about {_size(disk)} even "
-            f"if they compress well, and {ready.output} has {_size(free)} free; give an --aoi, or another folder",
+            f"if they compress well, and {ready.output} has {_size(free)} free; {smaller}, or take another folder",
             ready.scene.path,
         )
     needs = _needs(ready, bundle, lanes, block_px, iter([Blocks.of(ready.lattice, block_px).at(0, 0)]), job)
@@ -152,7 +159,14 @@ def _plan_scene(ready: Prepared, job: Job, bundle: Bundle, lanes: int, per_patch
     seconds = (mapping + reading / lanes) * (1 + OTHER_STAGES)
     grid = ready.scene.grid
     return ScenePlan(
-        ready.name, grid.height, grid.width, block_px, needs, round(share * needs.blocks), len(sample), seconds
+        ready.name,
+        grid.height,
+        grid.width,
+        block_px,
+        needs,
+        round(share * needs.blocks),
+        len(sample),
+        seconds,
     )
 
 

@@ -59,8 +59,13 @@ class Prepared:
 
     def blocks(self, block_px: int) -> Iterator[Block]:
         """The blocks to map, rows first; those outside the area of interest are none of them."""
-        aoi = self.scene.aoi
-        return (b for b in Blocks.of(self.lattice, block_px) if aoi is None or aoi.meets(b.core))
+        every, aoi = Blocks.of(self.lattice, block_px), self.scene.aoi
+        if aoi is None:
+            return iter(every)
+        box, side = aoi.box, every.block_px
+        rows = range(box.row // side, -(-box.row_end // side))
+        cols = range(box.col // side, -(-box.col_end // side))
+        return (b for row in rows for col in cols if aoi.meets((b := every.at(row, col)).core))
 
     def auto_block_px(self, lanes: int) -> int:
         """Blocks as large as is useful, but several for each lane, so that none waits long for the last."""
@@ -111,7 +116,9 @@ def map_recipe(
     grid = [scene.grid.height, scene.grid.width, list(scene.grid.transform)[:6], scene.grid.crs]
     recipe = {
         "format": FORMAT_VERSION,
-        "source": digest_of([content_of(identities["source"]), grid, [str(v) for v in scene.nodata], scene.alpha]),
+        "source": digest_of(
+            [content_of(identities["source"]), grid, [str(v) for v in scene.nodata], scene.alpha]
+        ),
         "mask": [content_of(identities["mask"]), list(scene.mask.values)] if scene.mask else None,
         "aoi": digest_of([p.wkb_hex for p in scene.aoi.polygons]) if scene.aoi else None,
         "bands": list(scene.bands),

@@ -10,7 +10,8 @@ from geoseg.io.classmap import ClassMap
 from geoseg.io.vectors import GeoPackageStore, add_region_layer
 from geoseg.legend import Legend
 from geoseg.run.prepare import Prepared
-from geoseg.stages.evaluate import Mapper, Scores
+from geoseg.stages.evaluate import Scores
+from geoseg.stages.protocols import Mapper
 from geoseg.stages.vectorize import role_layers, vectorize
 
 

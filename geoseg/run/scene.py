@@ -17,7 +17,7 @@ from geoseg.errors import BlockError, OutputError, SourceError
 from geoseg.grid.lattice import Block
 from geoseg.io.blockstore import BlockStore
 from geoseg.io.cog import write_cog
-from geoseg.io.files import remove_folder
+from geoseg.io.files import make_folder, remove_folder
 from geoseg.legend import NODATA, Legend
 from geoseg.model.bundle import Bundle
 from geoseg.run.engines import Engine
@@ -78,7 +78,7 @@ class SceneRun:
             self.report.status = "unchanged"
             return
         remove_folder(self.ready.staging)
-        self.ready.staging.mkdir(parents=True)
+        make_folder(self.ready.staging)
         if not map_done:
             self._map(map_key)
         landcover = (self.ready.folder if map_done else self.ready.staging) / LANDCOVER
@@ -99,13 +99,13 @@ class SceneRun:
 
     def _map(self, key: str) -> None:
         engine = self.engine()
+        block_px = self.job.block_px or self.ledger.block_px or self.ready.auto_block_px(engine.lanes)
+        check_room(self.ready, self.job, self.bundle, engine.lanes, block_px)
         with self.report.timed("start"):
             self._check_proof(engine.proof())
-        block_px = self.job.block_px or self.ledger.block_px or self.ready.auto_block_px(engine.lanes)
         if block_px != self.ledger.block_px:
             self.ledger.block_px = block_px
             self.ledger.save()
-        check_room(self.ready, self.job, self.bundle, engine.lanes, block_px)
         store = BlockStore(self.ready.scratch / f"blocks-{key[:12]}-{block_px}", key)
         blocks = list(self.ready.blocks(block_px))
         counts = self._segment(engine, store, blocks)
@@ -125,14 +125,18 @@ class SceneRun:
 
     def _segment(self, engine: Engine, store: BlockStore, blocks: list[Block]) -> dict[int, int]:
         """Map the blocks that are not there yet. Returns the pixels of each class over all blocks."""
-        work = SceneWork(self.ready.scene, self.ready.lattice, self.bundle.card.legend, store, self.ledger.proof or "")
+        work = SceneWork(
+            self.ready.scene, self.ready.lattice, self.bundle.card.legend, store, self.ledger.proof or ""
+        )
         counts: dict[int, int] = {}
         with self.report.timed("map"):
             found = {b.name: f for b in blocks if (f := store.find(b))} if store.folder.is_dir() else {}
             todo = [b for b in blocks if b.name not in found]
             areas = {b.name: b.core.area_px / 1e6 for b in blocks}
             self.report.blocks, self.report.blocks_found = len(blocks), len(found)
-            self.reporter.stage(self.ready.name, "map", sum(areas.values()), sum(areas[name] for name in found))
+            self.reporter.stage(
+                self.ready.name, "map", sum(areas.values()), sum(areas[name] for name in found)
+            )
             for file in found.values():
                 _add(counts, file.counts)
             for file in engine.segment(work, todo):
@@ -140,7 +144,9 @@ class SceneRun:
                 self.reporter.advance(areas[file.name])
             self.reporter.end_stage()
         if set(counts) <= {NODATA}:
-            raise SourceError("holds no pixel to map: all are nodata, masked or outside the area", self.ready.scene.path)
+            raise SourceError(
+                "holds no pixel to map: all are nodata, masked or outside the area", self.ready.scene.path
+            )
         return counts
 
     def _merge(self, engine: Engine, store: BlockStore, blocks: list[Block], counts: dict[int, int]) -> None:
@@ -159,7 +165,9 @@ class SceneRun:
         if outside:
             _add(counts, {NODATA: outside})
         if mapped != counts:
-            raise OutputError("does not hold what its blocks hold; the disk may be failing", self.ready.staging / LANDCOVER)
+            raise OutputError(
+                "does not hold what its blocks hold; the disk may be failing", self.ready.staging / LANDCOVER
+            )
         self._note_shares(counts)
         self.reporter.end_stage()
 
@@ -187,7 +195,7 @@ class SceneRun:
     def _publish(self, keys: dict[str, str]) -> None:
         """Rename every result into place, then say so in the ledger, then drop the scratch."""
         try:
-            self.ready.folder.mkdir(parents=True, exist_ok=True)
+            make_folder(self.ready.folder)
             for path in sorted(self.ready.staging.iterdir()):
                 os.replace(path, self.ready.folder / path.name)
         except OSError as error:
@@ -195,6 +203,7 @@ class SceneRun:
         self.ledger.published = keys
         self.ledger.save()
         remove_folder(self.ready.staging)
+        (self.ready.scratch / "error.txt").unlink(missing_ok=True)
         for blocks in self.ready.scratch.glob("blocks-*"):
             shutil.rmtree(blocks, ignore_errors=True)
 
@@ -210,4 +219,3 @@ def _write_band(
 ) -> dict[int, int]:  # fmt: skip
     name, number, legend = band
     return write_cog(folder / name, grid, store, blocks, number, legend, tags)
-

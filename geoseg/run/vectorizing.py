@@ -5,7 +5,7 @@ from __future__ import annotations
 from geoseg.errors import SourceError
 from geoseg.io.classmap import ClassMap
 from geoseg.io.vectors import GeoPackageStore
-from geoseg.stages.evaluate import Mapper
+from geoseg.stages.protocols import Mapper
 from geoseg.stages.vectorize import raw_layers, role_layers, vectorize
 
 

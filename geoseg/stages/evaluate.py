@@ -7,10 +7,10 @@ order.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from geoseg.grid.window import Window
 from geoseg.legend import Legend
 from geoseg.pixels.burn import burn
 from geoseg.pixels.confusion import ConfusionMatrix
+from geoseg.stages.protocols import ClassSource, Mapper
 
 FORMAT = 1
 WINDOW_PX = 2048
@@ -33,30 +34,6 @@ NOTES = (
     "Overlapping regions each count their own pixels; overall covers the whole raster, not regions only.",
 )
 
-T = TypeVar("T")
-R = TypeVar("R")
-
-
-class Mapper(Protocol):
-    """An ordered map with a bounded number of items in flight: threads, or tasks of a cluster.
-
-    The function is a top-level one, or a partial of one, with arguments that can be pickled.
-    """
-
-    def __call__(self, function: Callable[[T], R], items: Iterable[T], /) -> Iterator[R]: ...
-
-
-class ClassSource(Protocol):
-    """A class raster that can be read by windows: (row, col) uint8."""
-
-    @property
-    def path(self) -> str: ...
-    @property
-    def grid(self) -> GeoGrid: ...
-    @property
-    def nodata(self) -> int | None: ...
-    def read(self, window: Window) -> np.ndarray: ...
-
 
 class Region(Protocol):
     """A named polygon in the raster's CRS."""
@@ -65,7 +42,6 @@ class Region(Protocol):
     def name(self) -> str: ...
     @property
     def geometry(self) -> Any: ...
-
 
 
 @dataclass(frozen=True)
@@ -188,7 +164,7 @@ def _pixel_box(region: Region, grid: GeoGrid) -> tuple[float, float, float, floa
     """First column and row, last column and row of a box around a region; NaN, which meets none, if empty."""
     left, bottom, right, top = region.geometry.bounds
     corners = [
-        ~grid.transform * corner for corner in ((left, top), (right, top), (left, bottom), (right, bottom))
+        ~grid.transform @ corner for corner in ((left, top), (right, top), (left, bottom), (right, bottom))
     ]
     cols, rows = zip(*corners, strict=True)
     return min(cols), min(rows), max(cols), max(rows)

@@ -53,7 +53,9 @@ def block_scores(pixels: PixelBlock, segmenter: Segmenter, lattice: Lattice, cla
 def _wanted(pixels: PixelBlock, lattice: Lattice) -> list[Window]:
     """The block's patches, without those whose pixels are all left out."""
     core = pixels.block.core
-    return [p for p in lattice.patches(core) if pixels.keep[lattice.center(p).overlap(core).within(core)].any()]
+    return [
+        p for p in lattice.patches(core) if pixels.keep[lattice.center(p).overlap(core).within(core)].any()
+    ]
 
 
 def _classified(pixels: PixelBlock, segmenter: Segmenter, lattice: Lattice) -> LabelBlock:
@@ -101,7 +103,7 @@ def _answers(
             answers = segmenter.probabilities(stack)
         else:
             turned = (undo_symmetry(i, segmenter.probabilities(s)) for i, s in enumerate(symmetries(stack)))
-            answers = np.sum(list(turned), axis=0, dtype=np.float32) / np.float32(8)
+            answers = np.stack(list(turned)).mean(axis=0, dtype=np.float32)
         yield from zip(batch, answers, strict=False)
 
 

@@ -23,7 +23,7 @@ from geoseg.legend import NODATA, ROLES, Legend
 from geoseg.pixels.footprints import clip, geodesic_areas_m2
 from geoseg.pixels.polygons import Geometries, Pieces, polygonize_block
 from geoseg.pixels.seams import StripJoiner, join_blocks
-from geoseg.stages.evaluate import ClassSource, Mapper
+from geoseg.stages.protocols import ClassSource, Mapper
 
 BLOCK_PX = 2048
 LAYER_OF_ROLE = {"building": "buildings", "road": "roads"}

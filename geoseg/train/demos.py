@@ -31,7 +31,7 @@ def write_demos(entry: DemoEntry, folder: Path) -> tuple[SceneEntry, ...]:
 
 
 def _write(path: Path, bands: np.ndarray) -> None:
-    transform = Affine.translation(300_000, 2_800_000) * Affine.scale(METRES_PER_PIXEL, -METRES_PER_PIXEL)
+    transform = Affine.translation(300_000, 2_800_000) @ Affine.scale(METRES_PER_PIXEL, -METRES_PER_PIXEL)
     profile = {
         "count": bands.shape[0], "height": bands.shape[1], "width": bands.shape[2], "dtype": bands.dtype.name,
         "crs": CRS, "transform": transform, "nodata": 0,

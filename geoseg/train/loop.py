@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from geoseg.train.data import Example
 from geoseg.train.scores import confusion_of, iou_of, mean_iou
 
 import lightning  # isort: skip
-from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, LearningRateMonitor, ModelCheckpoint  # isort: skip
+from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint, WeightAveraging  # isort: skip
 from lightning.pytorch.loggers import CSVLogger  # isort: skip
 
 LOG = logging.getLogger(__name__)
@@ -30,6 +31,22 @@ def learning_rate_share(step: int, warmup_steps: int, progress: float) -> float:
     """Linear warm-up, then half a cosine (Loshchilov and Hutter 2017). progress: 0 to 1."""
     warm = min(1.0, (step + 1) / warmup_steps) if warmup_steps else 1.0
     return warm * (FLOOR + (1 - FLOOR) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress))))
+
+
+def moving_average(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
+    """Exponential moving average whose decay rises to `decay`, so that the untrained start is forgotten.
+
+    After n updates the decay is at most (1 + n) / (10 + n), as in TensorFlow's ExponentialMovingAverage.
+    Without that, the running variances of batch normalization, 1 before training, spoil a thousand steps.
+    """
+
+    def average(averaged: Tensor, current: Tensor, updates: Tensor | int) -> Tensor:
+        if not averaged.is_floating_point():
+            return current
+        weight = min(decay, (1 + int(updates)) / (10 + int(updates)))
+        return averaged * weight + current * (1 - weight)
+
+    return average
 
 
 class SegmentationTask(lightning.LightningModule):  # type: ignore[misc]
@@ -102,18 +119,20 @@ class StopInTime(Callback):  # type: ignore[misc]
 
 
 def build_trainer(
-    config: TrainConfig, folder: Path, progress_bar: bool
+    config: TrainConfig, folder: Path, validates: bool, progress_bar: bool
 ) -> tuple[lightning.Trainer, ModelCheckpoint]:
     """The trainer, and the callback that knows its best checkpoint; all files go under `folder`."""
-    best = ModelCheckpoint(
-        folder / "checkpoints",
-        filename="{step}-{miou_validation:.3f}",
-        monitor="miou_validation",
-        mode="max",
-        save_top_k=2,
-        save_last=True,
+    monitor: dict[str, Any] = (
+        {"monitor": "miou_validation", "mode": "max", "save_top_k": 2} if validates else {}
     )
-    callbacks = [EMAWeightAveraging(decay=config.ema_decay), StopInTime(), best, LearningRateMonitor("step")]
+    name = "{step}-{miou_validation:.3f}" if validates else "{step}"
+    best = ModelCheckpoint(folder / "checkpoints", filename=name, save_last=True, **monitor)
+    callbacks = [
+        WeightAveraging(avg_fn=moving_average(config.ema_decay)),
+        StopInTime(),
+        best,
+        LearningRateMonitor("step"),
+    ]
     trainer = lightning.Trainer(
         accelerator="auto",
         devices=1,

@@ -6,18 +6,19 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch import nn
+from torch.utils.data import ConcatDataset, DataLoader, Dataset
 
 from geoseg.io.rasters import configure_gdal
 from geoseg.model.card import Band
 from geoseg.model.export import write_bundle
-from geoseg.model.network import Network, build_body, load_network
+from geoseg.model.network import Network, build_body
 from geoseg.spec import InputSpec, SegmentSpec
 from geoseg.train.augment import Augmentation
 from geoseg.train.config import TrainConfig, load_config
@@ -69,7 +70,7 @@ def train(config_path: Path, output: Path, progress_bar: bool | None = None) -> 
     network = new_network(config, material)
     show = sys.stderr.isatty() if progress_bar is None else progress_bar
     fit(network, config, material, folder, show)
-    return _finish(network, config, material, output)
+    return finish(network, config, material, output)
 
 
 def wants_of(config: TrainConfig) -> InputSpec:
@@ -114,6 +115,7 @@ def _with_share(
 
 
 def new_network(config: TrainConfig, material: Material) -> Network:
+    """The untrained network, with the normalization that was measured."""
     bands = tuple(
         Band(name=name, mean=mean, std=std)
         for name, mean, std in zip(
@@ -126,12 +128,12 @@ def new_network(config: TrainConfig, material: Material) -> Network:
 def fit(network: Network, config: TrainConfig, material: Material, folder: Path, progress_bar: bool) -> None:
     """Train in place, to the averaged weights that validated best, or to the last without validation."""
     task = SegmentationTask(network, WeightedLoss(config.loss, config.legend), config)
-    trainer, best = build_trainer(config, folder, progress_bar)
     held_out = _held_out(config, material, margin_px=0)
+    trainer, best = build_trainer(config, folder, held_out is not None, progress_bar)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"lightning|torch\.utils\.data")
-        trainer.fit(task, _training_loader(config, material), held_out or None)
-    if not best.best_model_path:
+        trainer.fit(task, _training_loader(config, material), held_out)
+    if held_out is None:
         LOG.info("no validation pixels: the last averaged weights are kept")
         return
     state = torch.load(best.best_model_path, weights_only=True, map_location="cpu")["state_dict"]
@@ -163,44 +165,50 @@ def _loader(patches: Dataset[Example], batch: int, workers: int) -> DataLoader[E
     return DataLoader(patches, batch, num_workers=workers, multiprocessing_context=method, in_order=True)
 
 
-def _held_out(config: TrainConfig, material: Material, margin_px: int) -> list[DataLoader[Example]]:
-    """Loaders of all that choices are made on: held-out regions and validation scenes."""
+def _held_out(config: TrainConfig, material: Material, margin_px: int) -> DataLoader[Example] | None:
+    """All that choices are made on, held-out regions and validation scenes; None where there is neither."""
     spec = SegmentSpec(config.patch_px, margin_px)
     with_regions = [scene for scene in material.train if scene.held_out]
-    parts = [
-        ScoredPatches(with_regions, spec, material.fill, held_out_only=True),
-        ScoredPatches(material.validation, spec, material.fill, held_out_only=False),
-    ]
-    return [_loader(part, SCORE_BATCH, 0) for part in parts if len(part)]
+    parts: ConcatDataset[Example] = ConcatDataset(
+        [
+            ScoredPatches(with_regions, spec, material.fill, held_out_only=True),
+            ScoredPatches(material.validation, spec, material.fill, held_out_only=False),
+        ]
+    )
+    return _loader(parts, SCORE_BATCH, 0) if len(parts) else None
 
 
-def _finish(network: Network, config: TrainConfig, material: Material, output: Path) -> Path:
-    """Set the temperature, write the bundle, score it as written (float16), put the scores on its card."""
+def finish(network: Network, config: TrainConfig, material: Material, output: Path) -> Path:
+    """Score the network as it will be stored, set its temperature, and write the bundle with both."""
+    _round_as_stored(network.body)
     channels = len(config.classes)
     margin = SegmentSpec().margin_px if config.patch_px > 2 * SegmentSpec().margin_px else 0
-    held_out = _held_out(config, material, margin)
     card = _card(config, network)
     scores: dict[str, float] = {}
-    if held_out:
-        before = score(network, _chain(held_out), channels)
-        card["temperature"] = find_temperature(before)
-        scores["ece_validation_uncalibrated"] = calibration_error(before, 1.0)
-        scores["ece_validation"] = calibration_error(before, card["temperature"])
-    written = load_network(write_bundle(network.body, card, output))
-    spec = SegmentSpec(config.patch_px, margin)
-    if held_out:
-        scores |= _named(score(written, _chain(held_out), channels), config, "validation")
+    held_out = _held_out(config, material, margin)
+    if held_out is not None:
+        outcome = score(network, held_out, channels)
+        card["temperature"] = find_temperature(outcome)
+        scores = _named(outcome, config, "validation")
+        scores["ece_validation_uncalibrated"] = calibration_error(outcome, 1.0)
+        scores["ece_validation"] = calibration_error(outcome, card["temperature"])
     for scene in material.test:
-        patches = ScoredPatches([scene], spec, material.fill, held_out_only=False)
-        outcome = score(written, _loader(patches, SCORE_BATCH, 0), channels)
+        patches = ScoredPatches(
+            [scene], SegmentSpec(config.patch_px, margin), material.fill, held_out_only=False
+        )
+        outcome = score(network, _loader(patches, SCORE_BATCH, 0), channels)
         scores |= _named(outcome, config, scene.scene.name)
     card["scores"] = {name: round(value, 4) for name, value in scores.items()}
     write_bundle(network.body, card, output)
     return output
 
 
-def _chain(loaders: Iterable[Iterable[Example]]) -> Iterable[Example]:
-    return (batch for loader in loaders for batch in loader)
+def _round_as_stored(body: nn.Module) -> None:
+    """Round weights to float16, as bundles hold them, so that scores are those of the bundle."""
+    with torch.no_grad():
+        for value in body.state_dict().values():
+            if value.is_floating_point():
+                value.copy_(value.half())
 
 
 def _named(outcome: Outcome, config: TrainConfig, where: str) -> dict[str, float]:

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from monai.inferers.utils import _get_scan_interval
 from monai.data.utils import dense_patch_slices
+from monai.inferers.utils import _get_scan_interval
 
 from geoseg.errors import SpecError
 from geoseg.grid.lattice import Blocks, Lattice
@@ -55,12 +55,14 @@ def test_hann_patches_lie_where_monai_puts_them(height: int, width: int, margin:
     interval = _get_scan_interval((height, width), (96, 96), 2, [2 * margin / 96] * 2)
     if interval != (lattice.spec.stride_px,) * 2 and min(height, width) > 96:
         interval = (lattice.spec.stride_px,) * 2  # MONAI rounds patch * (1 - overlap) down in floats
-    theirs = [(rows.start, cols.start) for rows, cols in dense_patch_slices((height, width), (96, 96), interval)]
+    theirs = [
+        (rows.start, cols.start) for rows, cols in dense_patch_slices((height, width), (96, 96), interval)
+    ]
     assert [(p.row, p.col) for p in lattice.patches(lattice.window)] == theirs
 
 
 def test_patches_that_leave_a_gap_are_refused() -> None:
-    with pytest.raises(SpecError, match="margin must lie in 0..31 px"):
+    with pytest.raises(SpecError, match=r"margin must lie in 0\.\.31 px"):
         SegmentSpec(64, 32)
     with pytest.raises(SpecError, match="multiple of 32"):
         SegmentSpec(100, 10)

@@ -38,7 +38,7 @@ def polygonal(geometry):
 
 
 def to_map(geometry, transform):
-    return shapely.transform(geometry, lambda xy: np.column_stack(transform * (xy[:, 0], xy[:, 1])))
+    return shapely.transform(geometry, lambda xy: np.column_stack(transform @ (xy[:, 0], xy[:, 1])))
 
 
 def grid_of(transform, height=50, width=60):

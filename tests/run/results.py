@@ -62,8 +62,10 @@ def write_polygons(
     crs: str = "EPSG:32640",
 ) -> Path:  # fmt: skip
     """Boxes given as col, row, col, row in pixels, named by number, in a GeoJSON or GeoPackage."""
-    corners = [(transform * (c0, r0), transform * (c1, r1)) for c0, r0, c1, r1 in boxes]
-    shapes = [shapely.box(min(a[0], b[0]), min(a[1], b[1]), max(a[0], b[0]), max(a[1], b[1])) for a, b in corners]
+    corners = [(transform @ (c0, r0), transform @ (c1, r1)) for c0, r0, c1, r1 in boxes]
+    shapes = [
+        shapely.box(min(a[0], b[0]), min(a[1], b[1]), max(a[0], b[0]), max(a[1], b[1])) for a, b in corners
+    ]
     names = np.array([f"box {i}" for i in range(len(boxes))], dtype=object)
     pyogrio.raw.write(
         path, shapely.to_wkb(np.array(shapes)), [names], ["region"], geometry_type="Polygon", crs=crs,

@@ -18,7 +18,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from geoseg.errors import SpecError
-from tests.run.results import TRANSFORM, assert_equal, contents, run, write_labels, write_polygons, write_scene
+from tests.run.results import (
+    TRANSFORM,
+    assert_equal,
+    contents,
+    run,
+    write_labels,
+    write_polygons,
+    write_scene,
+)
 
 
 @pytest.fixture(scope="module")
@@ -63,22 +71,35 @@ def test_blocks_and_workers_change_nothing(
     assert_equal(world["reference"] / "scene", out / "scene")
 
 
-@pytest.mark.parametrize("options", [{"blend": "hann"}, {"tta": "d4"}, {"blend": "hann", "tta": "d4"}, {"gsd": 1.1}], ids=str)
-def test_blends_symmetries_and_resampling_obey_too(world: dict[str, Path], tmp_path: Path, options: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "options", [{"blend": "hann"}, {"tta": "d4"}, {"blend": "hann", "tta": "d4"}, {"gsd": 1.1}], ids=str
+)
+def test_blends_symmetries_and_resampling_obey_too(
+    world: dict[str, Path], tmp_path: Path, options: dict[str, Any]
+) -> None:
     for block_px in (128, 4000):
-        assert run(world["scene"], tmp_path / str(block_px), world["model"], block_px=block_px, **options) == 0
+        assert (
+            run(world["scene"], tmp_path / str(block_px), world["model"], block_px=block_px, **options) == 0
+        )
     assert_equal(tmp_path / "128" / "scene", tmp_path / "4000" / "scene")
 
 
 @pytest.mark.timeout(180)
-def test_ray_on_two_cores_gives_what_local_gives(world: dict[str, Path], tmp_path: Path, two_cores: None) -> None:
+def test_ray_on_two_cores_gives_what_local_gives(
+    world: dict[str, Path], tmp_path: Path, two_cores: None
+) -> None:
     """Two one-core actors on two cores: the other stages must find a place beside them."""
-    assert run(world["scene"], tmp_path, world["model"], engine="ray", workers=2, block_px=128, **scored(world)) == 0
+    assert (
+        run(world["scene"], tmp_path, world["model"], engine="ray", workers=2, block_px=128, **scored(world))
+        == 0
+    )
     assert_equal(world["reference"] / "scene", tmp_path / "scene")
 
 
 @pytest.mark.timeout(180)
-def test_an_actor_that_is_killed_costs_nothing(world: dict[str, Path], tmp_path: Path, two_cores: None) -> None:
+def test_an_actor_that_is_killed_costs_nothing(
+    world: dict[str, Path], tmp_path: Path, two_cores: None
+) -> None:
     import psutil
 
     killed: list[int] = []
@@ -93,16 +114,24 @@ def test_an_actor_that_is_killed_costs_nothing(world: dict[str, Path], tmp_path:
 
     killer = threading.Thread(target=kill, daemon=True)
     killer.start()
-    assert run(world["scene"], tmp_path, world["model"], engine="ray", workers=2, block_px=128, **scored(world)) == 0
+    assert (
+        run(world["scene"], tmp_path, world["model"], engine="ray", workers=2, block_px=128, **scored(world))
+        == 0
+    )
     assert killed
     assert_equal(world["reference"] / "scene", tmp_path / "scene")
 
 
-def test_an_area_of_interest_masks_the_output_and_nothing_else(world: dict[str, Path], tmp_path: Path) -> None:
+def test_an_area_of_interest_masks_the_output_and_nothing_else(
+    world: dict[str, Path], tmp_path: Path
+) -> None:
     aoi = write_polygons(tmp_path / "aoi.gpkg", [(100.2, 220.7, 333.3, 470.1)])
     assert run(world["scene"], tmp_path / "out", world["model"], aoi=str(aoi), block_px=128) == 0
     for name in ("landcover.tif", "confidence.tif"):
-        with rasterio.open(world["reference"] / "scene" / name) as a, rasterio.open(tmp_path / "out/scene" / name) as b:
+        with (
+            rasterio.open(world["reference"] / "scene" / name) as a,
+            rasterio.open(tmp_path / "out/scene" / name) as b,
+        ):
             whole, part = a.read(1), b.read(1)
             assert (a.transform, a.crs, a.shape) == (b.transform, b.crs, b.shape)
         inside = np.zeros(whole.shape, bool)
@@ -119,18 +148,24 @@ def command(world: dict[str, Path], out: Path, *more: str) -> list[str]:
 
 
 @pytest.mark.parametrize("kills", [10, pytest.param(100, marks=pytest.mark.soak)])
-def test_a_run_that_is_killed_goes_on_where_it_was(world: dict[str, Path], tmp_path: Path, kills: int) -> None:
-    """Killed at random, some runs before their first block and some after the last; a recorded block is never redone."""
+def test_a_run_that_is_killed_goes_on_where_it_was(
+    world: dict[str, Path], tmp_path: Path, kills: int
+) -> None:
+    """Killed at random, before the first block or after the last; a recorded block is never redone."""
     rng = np.random.default_rng(kills)
     stamps: dict[str, int] = {}
     for _ in range(kills):
-        process = subprocess.Popen(command(world, tmp_path), stderr=subprocess.DEVNULL, start_new_session=True)
+        process = subprocess.Popen(
+            command(world, tmp_path), stderr=subprocess.DEVNULL, start_new_session=True
+        )
         time.sleep(float(rng.uniform(0.5, 6)))
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         for path in tmp_path.glob(".geoseg/scene/blocks-*/r*.tif"):
             assert stamps.setdefault(path.name, path.stat().st_mtime_ns) == path.stat().st_mtime_ns
-        final = sorted(p.name for p in (tmp_path / "scene").glob("*")) if (tmp_path / "scene").exists() else []
+        final = (
+            sorted(p.name for p in (tmp_path / "scene").glob("*")) if (tmp_path / "scene").exists() else []
+        )
         assert not [name for name in final if name.startswith(".")]
     done = subprocess.run(command(world, tmp_path), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -138,7 +173,9 @@ def test_a_run_that_is_killed_goes_on_where_it_was(world: dict[str, Path], tmp_p
     assert not list(tmp_path.glob(".geoseg/scene/blocks-*"))
 
 
-def test_a_finished_scene_is_left_alone(world: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_finished_scene_is_left_alone(
+    world: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run(world["scene"], tmp_path, world["model"]) == 0
     before = {p: p.stat().st_mtime_ns for p in (tmp_path / "scene").iterdir()}
     os.utime(world["scene"])
@@ -155,7 +192,9 @@ def test_labels_that_come_later_add_scores_and_leave_the_map(world: dict[str, Pa
     assert_equal(world["reference"] / "scene", tmp_path / "scene")
 
 
-def test_a_changed_scene_is_mapped_again(world: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_changed_scene_is_mapped_again(
+    world: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     scene = write_scene(tmp_path / "scene.tif", seed=5)
     assert run(scene, tmp_path / "out", world["model"]) == 0
     write_scene(scene)
@@ -181,7 +220,9 @@ def test_two_scenes_of_one_name_are_refused(world: dict[str, Path], tmp_path: Pa
 
 
 @pytest.mark.parametrize("kind", ["raster", "other grid", "polygons"])
-def test_masked_pixels_are_nodata_and_enter_the_network_as_the_mean(world: dict[str, Path], tmp_path: Path, kind: str) -> None:
+def test_masked_pixels_are_nodata_and_enter_the_network_as_the_mean(
+    world: dict[str, Path], tmp_path: Path, kind: str
+) -> None:
     """A mask gives the same map as a scene whose own nodata lies there."""
     hole = (200, 300, 400, 500)
     with rasterio.open(world["scene"]) as source:
@@ -197,7 +238,11 @@ def test_masked_pixels_are_nodata_and_enter_the_network_as_the_mean(world: dict[
         cells = np.full((profile["height"] // step, profile["width"] // step + 1), 1, np.uint8)
         cells[hole[1] // step : hole[3] // step, hole[0] // step : hole[2] // step] = 9
         cells = cells[:, : profile["width"]] if step == 1 else cells
-        shape = {"height": cells.shape[0], "width": cells.shape[1], "transform": TRANSFORM * TRANSFORM.scale(step)}
+        shape = {
+            "height": cells.shape[0],
+            "width": cells.shape[1],
+            "transform": TRANSFORM @ TRANSFORM.scale(step),
+        }
         with rasterio.open(mask, "w", **{**profile, **shape, "count": 1, "nodata": None}) as out:
             out.write(cells, 1)
     assert run(tmp_path / "own/scene.tif", tmp_path / "a", world["model"]) == 0

@@ -24,8 +24,8 @@ from geoseg.grid.geogrid import GeoGrid
 from geoseg.grid.window import Window
 from geoseg.io.classmap import TAG_LEGEND, ClassMap
 from geoseg.io.regions import NamedPolygon, read_polygons
-from geoseg.pixels.burn import burn
 from geoseg.legend import NODATA, LandClass, Legend
+from geoseg.pixels.burn import burn
 from geoseg.pixels.confusion import ConfusionMatrix
 from geoseg.run.evaluating import evaluate_files, format_csv, format_table
 from geoseg.stages.evaluate import Scores, score_map
@@ -66,7 +66,7 @@ def shuffled(function, items):
 def region(name, *box_px):
     """A box of columns and rows: left, top, right, bottom."""
     corners = shapely.get_coordinates(shapely.box(*box_px))
-    return NamedPolygon(name, shapely.Polygon([TRANSFORM * tuple(corner) for corner in corners]))
+    return NamedPolygon(name, shapely.Polygon([TRANSFORM @ tuple(corner) for corner in corners]))
 
 
 def random_pair(seed, height=37, width=41):
@@ -117,9 +117,7 @@ def test_overlapping_partly_outside_and_empty_regions():
 
 def test_content_is_plain_and_stable():
     labels, mapped = random_pair(1)
-    scores = score_map(
-        mapped, labels, LEGEND, [region("a", 0, 0, 9, 9), region("b", 90, 0, 99, 9)], map
-    )
+    scores = score_map(mapped, labels, LEGEND, [region("a", 0, 0, 9, 9), region("b", 90, 0, 99, 9)], map)
     content = json.loads(json.dumps(scores.to_dict(), allow_nan=False))
     assert list(content) == ["format", "classes", "overall", "regions", "notes"]
     assert content["format"] == 1
@@ -216,7 +214,7 @@ def test_without_regions_and_output(example, tmp_path):
 def test_labels_on_another_grid_are_refused(example, tmp_path):
     landcover, _, _ = example
     values = np.ones((2, 4), np.uint8)
-    shifted = write_map(tmp_path / "shifted.tif", values, transform=TRANSFORM * Affine.translation(1, 0))
+    shifted = write_map(tmp_path / "shifted.tif", values, transform=TRANSFORM @ Affine.translation(1, 0))
     other = write_map(tmp_path / "other.tif", values, crs="EPSG:32639")
     expected = r"another grid \(2 x 4 px, origin 1000.5, 2000, pixel size 0.5, -0.5, .*40N\) than the map"
     with pytest.raises(SourceError, match=expected):

@@ -53,7 +53,9 @@ specs = st.builds(
 )
 
 
-def mapped(raster: Raster, spec: SegmentSpec, block_px: int, segmenter: FakeSegmenter, backwards: bool = False):
+def mapped(
+    raster: Raster, spec: SegmentSpec, block_px: int, segmenter: FakeSegmenter, backwards: bool = False
+):
     lattice = Lattice(*raster.valid.shape, spec)
     labels = np.zeros(raster.valid.shape, np.uint8)
     percent = np.zeros(raster.valid.shape, np.uint8)
@@ -67,7 +69,9 @@ def mapped(raster: Raster, spec: SegmentSpec, block_px: int, segmenter: FakeSegm
 
 @settings(max_examples=60, deadline=None)
 @given(rasters(), specs, st.integers(1, 200), st.sampled_from([1, 3]))
-def test_blocks_order_and_batches_change_nothing(raster: Raster, spec: SegmentSpec, block_px: int, batch: int) -> None:
+def test_blocks_order_and_batches_change_nothing(
+    raster: Raster, spec: SegmentSpec, block_px: int, batch: int
+) -> None:
     whole = mapped(raster, spec, 10_000, FakeSegmenter(spec))
     cut = mapped(raster, spec, block_px, FakeSegmenter(spec, batch=batch), backwards=True)
     assert all(np.array_equal(a, b) for a, b in zip(whole, cut, strict=True))

@@ -1,0 +1,72 @@
+"""Labels and polygons lie where the scene's pixels lie, however its pixels are laid on the ground."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyogrio
+import pytest
+import rasterio
+import rasterio.features
+import shapely
+from affine import Affine
+
+from tests.bad_input.conftest import Try
+from tests.run.results import TRANSFORM, write_scene
+
+SOUTH_UP = TRANSFORM @ Affine.scale(1, -1)
+PLACES = {
+    "north up": TRANSFORM,
+    "south up": SOUTH_UP,
+    "mirrored": TRANSFORM @ Affine.scale(-1, 1),
+    "rotated": TRANSFORM @ Affine.rotation(30),
+    "sheared": SOUTH_UP @ Affine.shear(20, 5),
+}
+LAYERS = {"buildings": 1, "roads": 2}
+
+
+@pytest.fixture(scope="module")
+def labels_before() -> list[np.ndarray]:
+    """The first map of this module, for the others to equal."""
+    return []
+
+
+@pytest.mark.parametrize("transform", PLACES.values(), ids=PLACES)
+def test_the_map_lies_where_the_scene_lies(
+    run: Try, tmp_path: Path, transform: Affine, labels_before: list[np.ndarray]
+) -> None:
+    scene = write_scene(tmp_path / "s.tif", 260, 300, transform=transform)
+    assert run(scene).code == 0
+    results = tmp_path / "out" / "s"
+    with rasterio.open(scene) as source, rasterio.open(results / "landcover.tif") as mapped:
+        assert (mapped.transform, mapped.crs, mapped.shape) == (source.transform, source.crs, source.shape)
+        labels = mapped.read(1)
+    labels_before.append(labels)
+    np.testing.assert_array_equal(labels, labels_before[0])
+    for layer, class_id in LAYERS.items():
+        blobs = pyogrio.raw.read(results / "vectors.gpkg", layer=layer)[2]
+        pieces = rasterio.features.shapes(labels, mask=labels == class_id, transform=transform)
+        expected = [shapely.geometry.shape(geometry) for geometry, _ in pieces]
+        assert len(blobs) == len(expected) > 0
+        off = shapely.symmetric_difference(
+            shapely.union_all(shapely.from_wkb(blobs)), shapely.union_all(expected)
+        )
+        assert off.area < 1e-6
+
+
+@pytest.mark.parametrize("transform", [TRANSFORM, Affine.identity()])
+def test_without_a_crs_there_is_a_warning_and_no_area(run: Try, tmp_path: Path, transform: Affine) -> None:
+    scene = write_scene(tmp_path / "s.tif", 200, 300, crs=None, transform=transform)
+    tried = run(scene)
+    assert tried.code == 0
+    (warning,) = tried.warnings
+    assert str(scene) in warning and "has no CRS" in warning
+    with rasterio.open(tmp_path / "out" / "s" / "landcover.tif") as mapped:
+        assert mapped.crs is None
+        assert mapped.transform == transform
+    for layer in LAYERS:
+        meta, _, _, fields = pyogrio.raw.read(tmp_path / "out" / "s" / "vectors.gpkg", layer=layer)
+        areas = fields[list(meta["fields"]).index("area_m2")]
+        assert len(areas) > 0
+        assert np.isnan(areas).all()

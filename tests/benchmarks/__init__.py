@@ -1,0 +1,1 @@
+"""Measurements, run by hand: make bench. Nothing here is a test; machines are noisy, so ratios are paired."""

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from geoseg.errors import ModelError
+from geoseg.model.bundle import DEFAULT_BUNDLE, Bundle
+from geoseg.model.measure import equal_labels
+from geoseg.model.runtimes import MIN_EQUAL_LABELS, RuntimeChoice, SegmenterRecipe
+from geoseg.pixels.labels import choose_labels
+from geoseg.spec import SegmentSpec
+
+
+def textures(count: int, side: int, seed: int = 0) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(0, 255, (count, 3, side // 16, side // 16), dtype=np.uint8)
+    return coarse.repeat(16, 2).repeat(16, 3)
+
+
+def recipe(bundle: Bundle, spec: SegmentSpec, runtime: str) -> SegmenterRecipe:
+    return SegmenterRecipe.of(bundle, spec, RuntimeChoice.decide(bundle.card, runtime, "float32"))
+
+
+@pytest.mark.parametrize("runtime", ["openvino", "torch"])
+def test_the_graphs_choice_is_that_of_numpy_on_its_own_scores(tiny_bundle: Path, runtime: str) -> None:
+    bundle, crop, whole = Bundle.open(tiny_bundle), SegmentSpec(256, 32), SegmentSpec(256, 32, "hann")
+    choosing, scoring = recipe(bundle, crop, runtime).build(1, 1), recipe(bundle, whole, runtime).build(1, 1)
+    for patch in textures(3, 256):
+        ids, percent = choosing.classify(patch[None])
+        scores = scoring.probabilities(patch[None])[0][:, 32:-32, 32:-32]
+        np.testing.assert_allclose(scores.sum(axis=0), 1, atol=1e-5)
+        labels, shares = choose_labels(scores, np.ones(scores.shape[1:], bool), bundle.card.legend)
+        assert np.array_equal(ids[0], labels)
+        assert np.abs(percent[0].astype(int) - shares).max() <= 1
+
+
+@pytest.mark.parametrize("runtime", ["openvino", "torch"])
+def test_equal_logits_go_to_the_lower_class(tiny_bundle: Path, tmp_path: Path, runtime: str) -> None:
+    """A network whose last layer is zero has five equal logits everywhere."""
+    from geoseg.model.export import write_bundle
+    from geoseg.model.network import load_network
+
+    bundle = Bundle.open(tiny_bundle)
+    body = load_network(bundle).body
+    for parameter in body.segmentation_head.parameters():
+        parameter.zero_()
+    card = bundle.card.model_dump(mode="json", exclude={"files"})
+    flat = write_bundle(body, card, tmp_path / "flat")
+    ids, percent = recipe(flat, SegmentSpec(256, 32), runtime).build(1, 1).classify(textures(1, 256))
+    assert (ids == 1).all()
+    assert (percent == 20).all()
+
+
+def test_lanes_and_threads_change_no_bit_and_torch_repeats_itself(tiny_bundle: Path) -> None:
+    bundle, spec = Bundle.open(tiny_bundle), SegmentSpec(256, 32)
+    for runtime in ("openvino", "torch"):
+        made = recipe(bundle, spec, runtime)
+        assert (
+            len({made.prove(made.build(lanes, threads)) for lanes, threads in ((1, 1), (1, 2), (2, 2))}) == 1
+        )
+
+
+def test_another_model_under_the_same_name_is_refused(tiny_bundle: Path) -> None:
+    bundle = Bundle.open(tiny_bundle)
+    made = recipe(bundle, SegmentSpec(256, 32), "openvino")
+    with pytest.raises(ModelError, match="another model"):
+        SegmenterRecipe(made.bundle, "0" * 64, made.inputs, made.spec, made.choice).build(1, 1)
+
+
+def test_the_bundled_model_holds_what_its_card_says() -> None:
+    """Every precision that the default takes must answer as the reference does, here on drawn scenes."""
+    from geoseg.demo.scene import render_demo
+
+    bundle = Bundle.open(DEFAULT_BUNDLE)
+    image = render_demo(seed=3, size=1024).image
+    found = equal_labels(bundle, [image[:, :512, :512], image[:, 512:, 512:]])
+    assert found["openvino-float32"] > 0.999
+    for way, share in bundle.card.equal_labels.items():
+        if way in found and share >= MIN_EQUAL_LABELS:
+            assert found[way] >= MIN_EQUAL_LABELS - 0.003, way
+
+
+def test_the_bundled_model_fits_into_a_repository() -> None:
+    assert sum(path.stat().st_size for path in DEFAULT_BUNDLE.iterdir()) <= 24e6

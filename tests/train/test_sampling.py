@@ -1,0 +1,193 @@
+"""Which pixels are learned from, and which are kept for scores."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from geoseg.errors import SourceError, SpecError
+from geoseg.grid.window import Window
+from geoseg.spec import SegmentSpec
+from geoseg.train.augment import Augmentation, resized
+from geoseg.train.config import AugmentSettings, SceneEntry, load_config
+from geoseg.train.data import ScoredPatches, TrainingPatches
+from geoseg.train.sampling import PatchSampler, Statistics, index_labels
+from geoseg.train.scenes import IGNORED, open_scenes
+from geoseg.train.trainer import wants_of
+from tests.train.scenes import SIDE_PX, labels_of, write, write_regions, write_run, write_scene
+
+BOXES = {"middle": (100.0, 160.0, 90.0, 200.0), "corner": (300.4, 384.0, 0.0, 77.7), "rest": (0, 384, 0, 384)}
+KEPT = ("middle", "corner")
+
+
+def opened(folder, **dataset):
+    config = load_config(folder / "train.yaml", {})
+    entries = [entry.model_copy(update=dataset) for entry in config.datasets]
+    return open_scenes(config, entries, wants_of(config))
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("town")
+    write_run(folder)
+    write_regions(folder / "regions.geojson", BOXES)
+    regions = load_config(folder / "train.yaml", {}).datasets[0].validation_regions
+    return opened(folder, validation_regions=regions.model_copy(update={"names": KEPT}))[0]
+
+
+def inside_kept(window: Window) -> bool:
+    """An independent referee: open rectangles that overlap."""
+    return any(
+        min(window.row_end, bottom) - max(window.row, top) > 0.02
+        and min(window.col_end, right) - max(window.col, left) > 0.02
+        for top, bottom, left, right in (BOXES[name] for name in KEPT)
+    )
+
+
+@settings(max_examples=150, deadline=None)
+@given(seed=st.integers(0, 2**32), low=st.floats(0.5, 1), high=st.floats(1, 2), balance=st.floats(0, 1))
+def test_no_training_patch_touches_a_region_kept_for_validation(scene, seed, low, high, balance):
+    sampler = PatchSampler([scene], [index_labels(scene, 5)], 64, (low, high), balance)
+    rng = np.random.default_rng(seed)
+    for _ in range(20):
+        window = sampler.draw(rng).window
+        assert not inside_kept(window)
+        assert window.overlap(scene.window) == window
+
+
+@given(
+    row=st.integers(-20, SIDE_PX),
+    col=st.integers(-20, SIDE_PX),
+    height=st.integers(1, 99),
+    width=st.integers(1, 99),
+)
+def test_touching_agrees_with_rectangles(scene, row, col, height, width):
+    window = Window(row, col, height, width)
+    assert scene.touches_held_out(window) == inside_kept(window)
+
+
+def test_no_room_outside_the_regions_is_one_line(tmp_path):
+    write_run(tmp_path)
+    write_regions(tmp_path / "regions.geojson", {"south": (0, 380, 0, 384)})
+    scene = opened(tmp_path)[0]
+    sampler = PatchSampler([scene], [index_labels(scene, 5)], 64, (1, 1), 0.5)
+    with pytest.raises(SpecError, match="no patch of 64 px"):
+        sampler.draw(np.random.default_rng(0))
+
+
+def test_nothing_left_to_train_on_is_one_line(tmp_path):
+    write_run(tmp_path)
+    write_regions(tmp_path / "regions.geojson", {"south": (0, 384, 0, 384)})
+    index = index_labels(opened(tmp_path)[0], 5)
+    with pytest.raises(SpecError, match="no labelled pixel is left"):
+        Statistics.of([index])
+
+
+def test_balance_draws_rare_classes_more_often(tmp_path):
+    write_run(tmp_path)
+    labels = np.full((SIDE_PX, SIDE_PX), 3, np.uint8)
+    labels[:64, -64:] = 5
+    write_scene(tmp_path, "town", labels)
+    scene = opened(tmp_path, validation_regions=None)[0]
+    index = index_labels(scene, 5)
+    share = {}
+    for balance in (0.0, 1.0):
+        sampler, rng = PatchSampler([scene], [index], 64, (1, 1), balance), np.random.default_rng(1)
+        share[balance] = np.mean(
+            [sampler.draw(rng).window.touches(Window(0, 320, 64, 64)) for _ in range(200)]
+        )
+    assert share[0.0] < 0.15
+    assert share[1.0] > 0.45
+
+
+def test_the_index_counts_labels_and_measures_bands(scene):
+    index = index_labels(scene, 5)
+    kept = scene.in_held_out(scene.window)
+    labels = np.where(kept, 0, labels_of())
+    np.testing.assert_array_equal(index.counts.sum((0, 1)), np.bincount(labels.ravel(), minlength=6)[1:])
+    pixels = scene.read(scene.window)[0][:, labels > 0].astype(float)
+    measured = Statistics.of([index])
+    np.testing.assert_allclose(measured.mean, pixels.mean(axis=1), atol=1e-3)
+    np.testing.assert_allclose(measured.std, pixels.std(axis=1), atol=1e-3)
+
+
+def test_a_label_outside_the_classes_is_one_line(tmp_path):
+    write_run(tmp_path)
+    labels = labels_of()
+    labels[200, 200] = 9
+    write(tmp_path / "town_labels.tif", labels[None])
+    with pytest.raises(SourceError, match=r"town_labels\.tif: holds the label value 9"):
+        index_labels(opened(tmp_path)[0], 5)
+
+
+def test_labels_on_another_grid_are_refused(tmp_path):
+    write_run(tmp_path)
+    write(tmp_path / "town_labels.tif", labels_of(SIDE_PX - 1)[None])
+    with pytest.raises(SourceError, match="share one grid"):
+        opened(tmp_path)
+
+
+def test_an_unknown_region_is_named(tmp_path):
+    path = write_run(tmp_path)
+    write_regions(tmp_path / "regions.geojson", {"north": (0, 9, 0, 9)})
+    with pytest.raises(SpecError, match="no region named south; it has north"):
+        opened(path.parent)
+
+
+def test_patches_depend_on_seed_and_number_only(scene):
+    sampler = PatchSampler([scene], [index_labels(scene, 5)], 64, (0.6, 1.6), 0.5)
+    augmentation = Augmentation(AugmentSettings(), photometric=True)
+    one, two = (TrainingPatches([scene], sampler, augmentation, (1, 2, 3), 64, 9, seed=4) for _ in range(2))
+    for number in (3, 0, 8):
+        for a, b in zip(one[number], two[number], strict=True):
+            np.testing.assert_array_equal(a, b)
+    assert not np.array_equal(one[1][0], one[2][0])
+
+
+def test_changes_keep_shape_and_never_invent_labels(scene):
+    always = AugmentSettings(color=1, haze=1, blur=1, jpeg=1, noise=1, cutout=1)
+    patch = resized(*scene.read(Window(-10, 0, 80, 80)), 64)
+    pixels, targets, valid = Augmentation(always, photometric=True)(*patch)
+    assert (pixels.shape, targets.shape, str(pixels.dtype)) == ((3, 64, 64), (64, 64), "torch.uint8")
+    assert set(targets.unique().tolist()) <= {0, 1, 2, 3, 4, IGNORED}
+    assert (targets[~valid] == IGNORED).all()
+    assert valid.sum() < patch[2].sum()  # the cut-out
+
+
+@pytest.mark.parametrize("margin_px", [0, 16])
+def test_each_kept_pixel_is_scored_once(scene, margin_px):
+    patches = ScoredPatches([scene], SegmentSpec(96, margin_px), (0, 0, 0), held_out_only=True)
+    scored = sum(int((targets != IGNORED).sum()) for _, targets in (patches[i] for i in range(len(patches))))
+    kept = scene.in_held_out(scene.window)
+    assert scored == np.count_nonzero(kept & (labels_of() > 0))
+
+
+def test_whole_scenes_are_scored_whole(scene):
+    patches = ScoredPatches([scene], SegmentSpec(96, 16), (0, 0, 0), held_out_only=False)
+    scored = sum(int((patches[i][1] != IGNORED).sum()) for i in range(len(patches)))
+    assert scored == np.count_nonzero(labels_of())
+
+
+def test_a_scene_smaller_than_a_crop_is_padded(tmp_path):
+    write_run(tmp_path)
+    write_scene(tmp_path, "town", labels_of(40))
+    scene = opened(tmp_path, validation_regions=None)[0]
+    sampler = PatchSampler([scene], [index_labels(scene, 5)], 64, (1, 1), 0.5)
+    window = sampler.draw(np.random.default_rng(0)).window
+    _, targets, valid = scene.read(window)
+    assert valid.sum() == 40 * 40
+    assert (targets[~valid] == IGNORED).all()
+
+
+def test_an_entry_keeps_regions_to_training(tmp_path):
+    with pytest.raises(ValueError, match="make no sense"):
+        SceneEntry.model_validate(
+            {
+                "scene": "a",
+                "labels": "b",
+                "split": "test",
+                "validation_regions": {"file": "c", "names": ["d"]},
+            }
+        )
