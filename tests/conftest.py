@@ -1,5 +1,6 @@
 """What many tests share: a small network whose answers vary, as a bundle."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -69,14 +70,9 @@ def _varied_network():
 @pytest.fixture
 def two_cores():
     """A private Ray instance of two cores, as small as a cluster gets."""
+    os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # on loopback only
     import ray
 
-    ray.init(
-        address="local",
-        num_cpus=2,
-        include_dashboard=False,
-        log_to_driver=False,
-        _node_ip_address="127.0.0.1",
-    )
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
     yield
     ray.shutdown()

@@ -69,12 +69,13 @@ class Mask:
                 return self._listed(handle(self.path).read(1, window=rio_window(window)))
             view = warped_handle(self.path, self.grid, Resampling.nearest, True)
             values, alpha = read_tiles(view, [1, view.count], window)
-            return self._listed(values) & (alpha != 0)
+            covered: np.ndarray = self._listed(values) & (alpha != 0)
+            return covered
         except READ_ERRORS as error:
             raise read_error(self.path, window, error) from error
 
     def _listed(self, values: np.ndarray) -> np.ndarray:
-        return np.asarray(np.isin(values, self.values or (0,), invert=not self.values))
+        return values != 0 if not self.values else np.isin(values, self.values)
 
 
 def _outline(grid: GeoGrid, window: Window) -> Polygon:

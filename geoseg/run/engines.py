@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol, TypeVar
 
@@ -10,6 +11,9 @@ from geoseg.io.blockstore import BlockFile
 from geoseg.model.runtimes import SegmenterRecipe, cuda_devices
 from geoseg.run.job import Job
 from geoseg.run.work import SceneWork
+
+RAY_ON_LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+"""At 0, and read when ray is imported, Ray's processes listen on loopback only, on every system."""
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -44,6 +48,8 @@ def engine_name(job: Job) -> str:
 def make_engine(job: Job, recipe: SegmenterRecipe) -> Engine:
     """Start the engine that a job asks for."""
     if engine_name(job) == "ray":
+        if job.address is None:
+            os.environ.setdefault(RAY_ON_LOOPBACK, "0")
         from geoseg.run.on_ray import RayEngine
 
         return RayEngine(recipe, job.workers, job.address, job.config)

@@ -193,7 +193,7 @@ def _connect(address: str | None, config: dict[str, str]) -> None:
         "logging_level": "ERROR",
     }
     if address is None:
-        options |= {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
+        options |= {"include_dashboard": False}
     try:
         ray.init(address=address or "local", **options)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +123,22 @@ def test_an_actor_that_is_killed_costs_nothing(
     assert_equal(world["reference"] / "scene", tmp_path / "scene")
 
 
+@pytest.mark.timeout(180)
+def test_a_private_ray_instance_listens_on_loopback_only(world: dict[str, Path], tmp_path: Path) -> None:
+    import psutil
+
+    process = psutil.Popen(command(world, tmp_path, "--engine", "ray"), stderr=subprocess.DEVNULL)
+    heard: set[str] = set()
+    while process.poll() is None:
+        for member in process.children(recursive=True):
+            with suppress(psutil.Error):
+                heard |= {c.laddr.ip for c in member.net_connections("inet") if c.status == psutil.CONN_LISTEN}
+        time.sleep(0.3)
+    assert process.returncode == 0
+    assert heard
+    assert heard <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
+
+
 def test_an_area_of_interest_masks_the_output_and_nothing_else(
     world: dict[str, Path], tmp_path: Path
 ) -> None:
@@ -142,8 +159,9 @@ def test_an_area_of_interest_masks_the_output_and_nothing_else(
 
 def command(world: dict[str, Path], out: Path, *more: str) -> list[str]:
     return [
-        str(Path(sys.executable).parent / "geoseg"), "run", str(world["scene"]), "-o", str(out), "--model", str(world["model"]),
-        "--labels", str(world["labels"]), "--regions", str(world["regions"]), "--block-px", "128", "--workers", "1", *more,
+        str(Path(sys.executable).parent / "geoseg"), "run", str(world["scene"]), "-o", str(out),
+        "--model", str(world["model"]), "--labels", str(world["labels"]), "--regions", str(world["regions"]),
+        "--block-px", "128", "--workers", "1", *more,
     ]  # fmt: skip
 
 
