@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from xml.sax.saxutils import escape, quoteattr
 
 import numpy as np
+import rasterio
 import rasterio.shutil
 
 from geoseg.errors import OutputError, SourceError
@@ -19,8 +22,11 @@ from geoseg.io.classmap import TAG_LEGEND
 from geoseg.io.files import staged
 from geoseg.io.rasters import READ_ERRORS, open_raster, rio_window
 from geoseg.legend import NODATA, Legend
+from geoseg.pixels.shrink import shrink_classes, shrink_percent
 
 TILE_PX = 512
+ZSTD_LEVEL = 1
+"""Level 9 makes class maps 20 % smaller and takes three times as long."""
 
 
 def write_cog(
@@ -40,24 +46,55 @@ def write_cog(
     """
     if legend is not None:
         tags = {**tags, TAG_LEGEND: json.dumps(legend.to_list())}
-    with staged(path) as temporary:
-        vrt = temporary.with_suffix(".vrt")
+    with (
+        staged(path) as temporary,
+        tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as scratch,
+    ):
+        vrt = Path(scratch) / "blocks.vrt"
+        body = _vrt(grid, store, blocks, band, legend, tags)
         try:
-            vrt.write_text(_vrt(grid, store, blocks, band, legend, tags), encoding="utf-8")
+            vrt.write_text(body.format(overviews=""), encoding="utf-8")
+            halves = _overviews(vrt, Path(scratch), band)
+            vrt.write_text(body.format(overviews="".join(map(_overview_of, halves))), encoding="utf-8")
             rasterio.shutil.copy(
                 str(vrt), str(temporary), driver="COG",
-                COMPRESS="ZSTD", BLOCKSIZE=str(TILE_PX), BIGTIFF="IF_SAFER", NUM_THREADS="ALL_CPUS",
-                OVERVIEW_RESAMPLING="MODE" if legend is not None else "AVERAGE",
+                COMPRESS="ZSTD", LEVEL=str(ZSTD_LEVEL), BLOCKSIZE=str(TILE_PX), BIGTIFF="IF_SAFER",
+                NUM_THREADS="ALL_CPUS",
             )  # fmt: skip
             return value_counts(temporary)
-        except (
-            *READ_ERRORS,
-            SourceError,
-            SystemError,
-        ) as error:  # SystemError: an error that rasterio cannot name
+        except (*READ_ERRORS, SourceError, SystemError) as error:  # SystemError: one that rasterio cannot name
             raise OutputError(f"cannot be written ({error}); is the disk full?", path) from error
-        finally:
-            vrt.unlink(missing_ok=True)
+
+
+def _overviews(full: Path, folder: Path, band: int) -> list[Path]:
+    """Half, quarter, ... of a raster, down to one tile. (GDAL's own MODE took five times as long.)"""
+    shrink = shrink_classes if band == 1 else partial(shrink_percent, nodata=NODATA)
+    levels: list[Path] = []
+    with open_raster(full) as dataset:
+        height, width = dataset.shape
+    while max(height, width) > TILE_PX:
+        height, width = -(-height // 2), -(-width // 2)
+        finer = levels[-1] if levels else full
+        levels.append(folder / f"{len(levels) + 1}.tif")
+        profile = {
+            "driver": "GTiff", "height": height, "width": width, "count": 1, "dtype": "uint8", "nodata": NODATA,
+            "tiled": True, "blockxsize": TILE_PX, "blockysize": TILE_PX, "compress": "zstd", "zstd_level": 1,
+        }  # fmt: skip
+        with open_raster(finer) as source, rasterio.open(levels[-1], "w", **profile) as target:
+            for row in range(0, height, TILE_PX):
+                wanted = Window(row, 0, min(TILE_PX, height - row), width)
+                above = Window(2 * row, 0, 2 * wanted.height, source.width).overlap(
+                    Window(0, 0, source.height, source.width)
+                )
+                target.write(shrink(source.read(1, window=rio_window(above))), 1, window=rio_window(wanted))
+    return levels
+
+
+def _overview_of(path: Path) -> str:
+    return (
+        f'<Overview><SourceFilename relativeToVRT="0">{escape(str(path.resolve()))}</SourceFilename>'
+        "<SourceBand>1</SourceBand></Overview>"
+    )
 
 
 def value_counts(path: Path) -> dict[int, int]:
@@ -80,7 +117,10 @@ def _vrt(
     legend: Legend | None,
     tags: dict[str, str],
 ) -> str:
-    """repr() of a float reads back to the same bits, so the geotransform is the source's."""
+    """A VRT over the blocks, with a place for overviews.
+
+    repr() of a float reads back to the same bits, so the geotransform is the source's.
+    """
     t = grid.transform
     parts = [f'<VRTDataset rasterXSize="{grid.width}" rasterYSize="{grid.height}">']
     if grid.crs is not None:
@@ -104,7 +144,8 @@ def _vrt(
             f'BlockXSize="256" BlockYSize="256"/>'
             f'<SrcRect xOff="0" yOff="0" {size}/><DstRect xOff="{core.col}" yOff="{core.row}" {size}/></SimpleSource>'
         )
-    return "\n".join([*parts, "</VRTRasterBand>", "</VRTDataset>"])
+    body = "\n".join(parts).replace("{", "{{").replace("}", "}}")
+    return body + "{overviews}</VRTRasterBand></VRTDataset>"
 
 
 def _colors(legend: Legend) -> list[str]:

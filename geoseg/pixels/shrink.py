@@ -1,0 +1,37 @@
+"""Half-size pictures of a raster, for overviews: each pixel stands for four."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def shrink_classes(labels: np.ndarray) -> np.ndarray:
+    """The commonest of four values; of equally common ones the lowest, so that a class wins over nodata (255).
+
+    labels: (row, col) uint8; an odd last row or column stands twice. Returns half of each side, rounded up.
+    """
+    a, b, c, d = _quarters(labels)
+    a, b = np.minimum(a, b), np.maximum(a, b)
+    c, d = np.minimum(c, d), np.maximum(c, d)
+    a, c = np.minimum(a, c), np.maximum(a, c)
+    b, d = np.minimum(b, d), np.maximum(b, d)
+    b, c = np.minimum(b, c), np.maximum(b, c)
+    return np.where(a == b, a, np.where(b == c, b, np.where(c == d, c, a)))
+
+
+def shrink_percent(percent: np.ndarray, nodata: int) -> np.ndarray:
+    """The rounded mean of the four values that are not nodata; nodata where all are.
+
+    percent: (row, col) uint8; an odd last row or column stands twice. Returns half of each side, rounded up.
+    """
+    parts = _quarters(percent)
+    count = sum((part != nodata).astype(np.uint16) for part in parts)
+    total = sum(np.where(part != nodata, part, 0).astype(np.uint16) for part in parts)
+    mean = (2 * total + count) // np.maximum(2 * count, 1)
+    return np.where(count > 0, mean, nodata).astype(np.uint8)
+
+
+def _quarters(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    rows, cols = pixels.shape
+    whole = np.pad(pixels, ((0, rows % 2), (0, cols % 2)), mode="edge") if rows % 2 or cols % 2 else pixels
+    return whole[::2, ::2], whole[::2, 1::2], whole[1::2, ::2], whole[1::2, 1::2]
