@@ -16,7 +16,8 @@ def shrink_classes(labels: np.ndarray) -> np.ndarray:
     a, c = np.minimum(a, c), np.maximum(a, c)
     b, d = np.minimum(b, d), np.maximum(b, d)
     b, c = np.minimum(b, c), np.maximum(b, c)
-    return np.where(a == b, a, np.where(b == c, b, np.where(c == d, c, a)))
+    commonest: np.ndarray = np.where(a == b, a, np.where(b == c, b, np.where(c == d, c, a)))
+    return commonest
 
 
 def shrink_percent(percent: np.ndarray, nodata: int) -> np.ndarray:

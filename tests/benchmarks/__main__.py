@@ -5,10 +5,16 @@ from __future__ import annotations
 import argparse
 import sys
 
-from tests.benchmarks import blends, memory, speed
+from tests.benchmarks import blends, memory, picture, speed
 from tests.data import DATA
 
-PARTS = {"speed": speed.main, "stages": speed.stages, "memory": memory.main, "blends": blends.main}
+PARTS = {
+    "speed": speed.main,
+    "stages": speed.stages,
+    "memory": memory.main,
+    "blends": blends.main,
+    "picture": picture.main,
+}
 
 
 def main() -> None:
