@@ -62,7 +62,11 @@ def write_cog(
                 NUM_THREADS="ALL_CPUS",
             )  # fmt: skip
             return value_counts(temporary)
-        except (*READ_ERRORS, SourceError, SystemError) as error:  # SystemError: one that rasterio cannot name
+        except (
+            *READ_ERRORS,
+            SourceError,
+            SystemError,
+        ) as error:  # SystemError: one that rasterio cannot name
             raise OutputError(f"cannot be written ({error}); is the disk full?", path) from error
 
 

@@ -19,7 +19,7 @@ def staged(path: Path) -> Iterator[Path]:
 
     The process id keeps two writers apart. Raises OutputError where the folder or the disk refuses.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    temporary = path.with_name(f".part-{os.getpid()}-{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary

@@ -15,7 +15,6 @@ from geoseg.model.runtimes import RuntimeChoice, SegmenterRecipe
 from geoseg.spec import SegmentSpec
 
 WAYS = (("openvino", "float32"), ("openvino", "bfloat16"), ("torch", "bfloat16"))
-MARGIN_PX = 64
 
 
 def equal_labels(bundle: Bundle, patches: Sequence[np.ndarray]) -> dict[str, float]:
@@ -23,7 +22,7 @@ def equal_labels(bundle: Bundle, patches: Sequence[np.ndarray]) -> dict[str, flo
 
     patches: raw pixels, each (band, row, col) of the card's patch size.
     """
-    spec = SegmentSpec(bundle.card.patch_px, MARGIN_PX)
+    spec = SegmentSpec(bundle.card.patch_px, margin_px=0)
 
     def answers(runtime: str, precision: str) -> list[np.ndarray]:
         choice = replace(RuntimeChoice.decide(bundle.card, runtime, precision), device="cpu")

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.utils.data import ConcatDataset, DataLoader, Dataset
@@ -18,6 +19,7 @@ from torch.utils.data import ConcatDataset, DataLoader, Dataset
 from geoseg.io.rasters import configure_gdal
 from geoseg.model.card import Band
 from geoseg.model.export import write_bundle
+from geoseg.model.measure import note_equal_labels
 from geoseg.model.network import Network, build_body
 from geoseg.spec import InputSpec, SegmentSpec
 from geoseg.train.augment import Augmentation
@@ -34,6 +36,8 @@ import lightning  # isort: skip
 
 LOG = logging.getLogger(__name__)
 SCORE_BATCH = 4
+EQUAL_LABEL_PATCHES = 12
+"""Patches on which runtimes and precisions are compared with the reference."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,7 @@ class Material:
 
     @property
     def fill(self) -> tuple[float | int, ...]:
-        """What stands in for pixels without data: as ModelCard.fill, the mean, rounded for whole numbers."""
+        """What stands in for pixels without data, as on the card: the mean, rounded for whole numbers."""
         whole = self.train[0].scene.dtype != "float32"
         return tuple(round(mean) if whole else mean for mean in self.statistics.mean)
 
@@ -199,8 +203,17 @@ def finish(network: Network, config: TrainConfig, material: Material, output: Pa
         outcome = score(network, _loader(patches, SCORE_BATCH, 0), channels)
         scores |= _named(outcome, config, scene.scene.name)
     card["scores"] = {name: round(value, 4) for name, value in scores.items()}
-    write_bundle(network.body, card, output)
+    bundle = write_bundle(network.body, card, output)
+    if held_out is not None:
+        note_equal_labels(bundle, _spread(held_out.dataset, config.dtype))
     return output
+
+
+def _spread(examples: Dataset[Example], dtype: str) -> list[np.ndarray]:
+    """Raw pixels of a few patches, spread evenly over all."""
+    count = len(examples)  # type: ignore[arg-type]
+    step = -(-count // EQUAL_LABEL_PATCHES)
+    return [examples[number][0].numpy().astype(dtype) for number in range(0, count, step)]
 
 
 def _round_as_stored(body: nn.Module) -> None:
