@@ -218,8 +218,8 @@ def plan(job_file: str | None, **options: Any) -> None:
 def evaluate(landcover: str, labels: str, regions: str | None, region_field: str, output: str | None) -> None:
     """Score a map against labels: IoU per class and region."""
     from geoseg.io.rasters import configure_gdal
+    from geoseg.parallel import threaded_map
     from geoseg.run.evaluating import evaluate_files, format_table
-    from geoseg.run.local import threaded_map
 
     configure_gdal()
     click.echo(format_table(evaluate_files(landcover, labels, regions, region_field, output, threaded_map)))
@@ -241,7 +241,7 @@ def evaluate(landcover: str, labels: str, regions: str | None, region_field: str
 def vectorize(landcover: str, output: str, raw: bool, block_px: int) -> None:
     """Turn a map's buildings and roads into polygons."""
     from geoseg.io.rasters import configure_gdal
-    from geoseg.run.local import threaded_map
+    from geoseg.parallel import threaded_map
     from geoseg.run.vectorizing import vectorize_file
 
     configure_gdal()

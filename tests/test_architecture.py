@@ -16,7 +16,7 @@ from geoseg import errors
 
 PACKAGE = Path(geoseg.__file__).parent
 FLOORS = {
-    "errors": 0, "legend": 0, "spec": 0, "grid": 0,
+    "errors": 0, "legend": 0, "spec": 0, "parallel": 0, "grid": 0,
     "pixels": 1,
     "stages": 2,
     "io": 3, "model": 3, "demo": 3,

@@ -67,7 +67,8 @@ class GeoGrid:
             geod = crs.get_geod()
             if geod is None or not all(map(math.isfinite, (*lon, *lat))):
                 return None
-            return math.sqrt(abs(geod.polygon_area_perimeter(lon, lat)[0]))
+            area = abs(geod.polygon_area_perimeter(lon, lat)[0])
+            return math.sqrt(area) if math.isfinite(area) else None
         except ProjError:
             return None
 

@@ -6,7 +6,7 @@ blocks changes no answer.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from geoseg.errors import SpecError
@@ -69,11 +69,11 @@ class Lattice:
         cols = self._starts(self.width, core.col, core.col_end)
         return len(rows) * len(cols)
 
-    def _starts(self, size: int, begin: int, end: int) -> list[int]:
+    def _starts(self, size: int, begin: int, end: int) -> Sequence[int]:
         """First rows (or columns) of the patches that answer for begin..end of an axis of `size` pixels."""
         stride, patch, margin = self.spec.stride_px, self.spec.patch_px, self.spec.margin_px
         if self.spec.blend == "crop":
-            return [i * stride - margin for i in range(begin // stride, -(-end // stride))]
+            return range(begin // stride * stride - margin, -(-end // stride) * stride - margin, stride)
         if size <= patch:
             return [-((patch - size) // 2)]
         count = 1 + -(-(size - patch) // stride)

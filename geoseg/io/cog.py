@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from xml.sax.saxutils import escape, quoteattr
@@ -20,8 +20,9 @@ from geoseg.grid.window import Window
 from geoseg.io.blockstore import BlockStore
 from geoseg.io.classmap import TAG_LEGEND
 from geoseg.io.files import staged
-from geoseg.io.rasters import READ_ERRORS, open_raster, rio_window
+from geoseg.io.rasters import READ_ERRORS, handle, open_raster, rio_window
 from geoseg.legend import NODATA, Legend
+from geoseg.parallel import threaded_map
 from geoseg.pixels.shrink import shrink_classes, shrink_percent
 
 TILE_PX = 512
@@ -67,7 +68,9 @@ def write_cog(
             SourceError,
             SystemError,
         ) as error:  # SystemError: one that rasterio cannot name
-            raise OutputError(f"cannot be written ({error}); is the disk full?", path) from error
+            raise OutputError(
+                f"cannot be written ({error.__cause__ or error}); is the disk full?", path
+            ) from error
 
 
 def _overviews(full: Path, folder: Path, band: int) -> list[Path]:
@@ -84,13 +87,10 @@ def _overviews(full: Path, folder: Path, band: int) -> list[Path]:
             "driver": "GTiff", "height": height, "width": width, "count": 1, "dtype": "uint8", "nodata": NODATA,
             "tiled": True, "blockxsize": TILE_PX, "blockysize": TILE_PX, "compress": "zstd", "zstd_level": 1,
         }  # fmt: skip
-        with open_raster(finer) as source, rasterio.open(levels[-1], "w", **profile) as target:
-            for row in range(0, height, TILE_PX):
-                wanted = Window(row, 0, min(TILE_PX, height - row), width)
-                above = Window(2 * row, 0, 2 * wanted.height, source.width).overlap(
-                    Window(0, 0, source.height, source.width)
-                )
-                target.write(shrink(source.read(1, window=rio_window(above))), 1, window=rio_window(wanted))
+        rows = [Window(r, 0, min(TILE_PX, height - r), width) for r in range(0, height, TILE_PX)]
+        with rasterio.open(levels[-1], "w", **profile) as target:
+            for window, half in zip(rows, threaded_map(partial(_half, finer, shrink), rows), strict=True):
+                target.write(half, 1, window=rio_window(window))
     return levels
 
 
@@ -101,16 +101,30 @@ def _overview_of(path: Path) -> str:
     )
 
 
+def _half(finer: Path, shrink: Callable[[np.ndarray], np.ndarray], window: Window) -> np.ndarray:
+    """A window of an overview, from the finer level."""
+    source = handle(finer)
+    above = Window(2 * window.row, 0, 2 * window.height, source.width)
+    return shrink(source.read(1, window=rio_window(above.overlap(Window(0, 0, source.height, source.width)))))
+
+
 def value_counts(path: Path) -> dict[int, int]:
     """How many pixels of a uint8 raster have each value."""
-    counts = np.zeros(256, np.int64)
     with open_raster(path) as dataset:
-        for row in range(0, dataset.height, TILE_PX):
-            height = min(TILE_PX, dataset.height - row)
-            for col in range(0, dataset.width, 8 * TILE_PX):
-                window = Window(row, col, height, min(8 * TILE_PX, dataset.width - col))
-                counts += np.bincount(dataset.read(1, window=rio_window(window)).ravel(), minlength=256)
+        height, width = dataset.shape
+    tiles = (
+        Window(row, col, min(TILE_PX, height - row), min(8 * TILE_PX, width - col))
+        for row in range(0, height, TILE_PX)
+        for col in range(0, width, 8 * TILE_PX)
+    )
+    counts = np.zeros(256, np.int64)
+    for part in threaded_map(partial(_count, path), tiles):
+        counts += part
     return {value: int(n) for value, n in enumerate(counts) if n}
+
+
+def _count(path: Path, window: Window) -> np.ndarray:
+    return np.bincount(handle(path).read(1, window=rio_window(window)).ravel(), minlength=256)
 
 
 def _vrt(

@@ -64,7 +64,10 @@ class Scene:
         pixels[:] = np.asarray(self.fill, self.dtype)[:, None, None]
         values, valid = self.read_window(inside)
         rows, cols = inside.within(window)
-        np.copyto(pixels[:, rows, cols], values, where=valid)
+        if valid.all():
+            pixels[:, rows, cols] = values
+        else:
+            np.copyto(pixels[:, rows, cols], values, where=valid)
         keep = valid[block.core.within(inside)]
         if self.aoi is not None:
             keep = keep & self.aoi.covers(block.core)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
+from safetensors import SafetensorError, safe_open
 
 from geoseg.errors import ModelError
 from geoseg.model.card import IR_BIN, IR_XML, WEIGHTS, ModelCard
@@ -46,6 +47,7 @@ class Bundle:
                 raise ModelError(
                     f"does not have the digest that {CARD} states; the bundle is damaged or altered", path
                 )
+        _check_safetensors(folder / WEIGHTS)
         return cls(folder, card)
 
     @property
@@ -58,6 +60,17 @@ class Bundle:
         if IR_XML not in self.card.files:
             return None
         return self.folder / IR_XML, self.folder / IR_BIN
+
+
+def _check_safetensors(path: Path) -> None:
+    """Raises ModelError for weights in another format, also where OpenVINO's representation would do without them."""
+    try:
+        with safe_open(path, framework="numpy"):
+            pass
+    except (SafetensorError, OSError) as error:
+        raise ModelError(
+            f"is not a safetensors file ({error}); weights in other formats are not read", path
+        ) from error
 
 
 def read_card(folder: Path) -> ModelCard:
@@ -75,5 +88,5 @@ def read_card(folder: Path) -> ModelCard:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "card"
         raise ModelError(f"{where}: {first['msg']} ({error.error_count()} in all)", path) from error
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise ModelError(f"cannot be read as a model card ({error})", path) from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from geoseg.legend import LandClass, Legend
@@ -17,7 +18,7 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Band(_Strict):
@@ -90,6 +91,13 @@ class ModelCard(_Strict):
             _ = self.legend
         except Exception as error:
             raise ValueError(str(error)) from error
+        return self
+
+    @model_validator(mode="after")
+    def _means_fit_the_dtype(self) -> ModelCard:
+        for band, fill in zip(self.bands, self.input_spec.fill, strict=True):
+            if self.dtype != "float32" and not np.iinfo(self.dtype).min <= fill <= np.iinfo(self.dtype).max:
+                raise ValueError(f"band {band.name!r}: a mean of {band.mean} is no value of {self.dtype}")
         return self
 
     @property

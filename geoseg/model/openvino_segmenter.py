@@ -40,8 +40,12 @@ class OpenVinoSegmenter:
         try:
             model = core.read_model(str(xml), str(binary))
             model.reshape([1, len(bundle.card.bands), spec.patch_px, spec.patch_px])
+            channels = model.output(0).get_partial_shape()[1].get_length()
         except RuntimeError as error:
             raise ModelError(f"OpenVINO cannot read the network ({_first_line(error)})", xml) from error
+        classes = len(bundle.card.classes)
+        if channels != classes:
+            raise ModelError(f"the network answers {channels} classes, the card names {classes}", xml)
         model = _choosing(model, bundle.card, spec) if spec.labels_only else _scoring(model, bundle.card)
         config: dict[str, Any] = {
             "INFERENCE_PRECISION_HINT": _HINT[precision],
@@ -66,7 +70,7 @@ class OpenVinoSegmenter:
         request: ov.InferRequest | None = getattr(self._thread, "request", None)
         if request is None:
             request = self._thread.request = self._compiled.create_infer_request()
-        request.infer({0: ov.Tensor(np.ascontiguousarray(patches))})
+        request.infer({0: ov.Tensor(np.ascontiguousarray(patches), shared_memory=True)})
         return request
 
 

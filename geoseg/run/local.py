@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,6 +12,7 @@ from typing import TypeVar
 from geoseg.grid.lattice import Block
 from geoseg.io.blockstore import BlockFile
 from geoseg.model.runtimes import SegmenterRecipe
+from geoseg.parallel import cores, threaded_map
 from geoseg.pixels.pixelblock import LabelBlock, PixelBlock
 from geoseg.run.work import SceneWork
 from geoseg.stages.segment import Segmenter
@@ -22,27 +22,6 @@ R = TypeVar("R")
 
 GPU_READERS = 4
 """Threads that read ahead for a GPU. For a CPU one is enough, and decodes each tile once: handles share none."""
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def threaded_map(function: Callable[[T], R], items: Iterable[T], threads: int | None = None) -> Iterator[R]:
-    """Ordered map over threads, a bounded number ahead of the one that takes the results."""
-    threads = threads or cores()
-    flight: deque[Future[R]] = deque()
-    pool = ThreadPoolExecutor(threads)
-    try:
-        for item in items:
-            flight.append(pool.submit(function, item))
-            if len(flight) > threads:
-                yield flight.popleft().result()
-        while flight:
-            yield flight.popleft().result()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
 
 
 class LocalEngine:

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from geoseg.errors import BlockError, GeosegError, ModelError, OutputError
+from geoseg.errors import BlockError, GeosegError, ModelError, OutputError, SpecError
 from geoseg.io.files import make_folder, publish_bytes, publish_json
 from geoseg.io.rasters import configure_gdal
 from geoseg.model.bundle import Bundle
@@ -84,7 +84,9 @@ class Run:
             SceneRun(ready, self.bundle, ledger, self.engine, self.reporter, self.job, report).go()
         except GeosegError as error:
             self._failed(report, error)
-            return not isinstance(error, ModelError)  # a network that cannot be built maps no scene at all
+            return not isinstance(
+                error, ModelError | SpecError
+            )  # no network, or no room: nothing was computed
         except Exception as error:  # a defect of ours in one scene must not cost the others
             trace = ready.scratch / "error.txt"
             with suppress(OutputError):

@@ -20,7 +20,7 @@ from geoseg.run.job import Job, SceneEntry
 from geoseg.spec import FORMAT_VERSION, SegmentSpec, digest_of
 
 SCRATCH = ".geoseg"
-BLOCK_CENTERS = 4
+BLOCK_CENTERS = 3
 """A block is at most so many patch centers wide: large enough to read margins seldom, small enough to share out."""
 BLOCKS_PER_LANE = 8
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,9 @@ class Attempt:
         for word in words:
             assert str(word) in self.errors[0]
         assert not self.published
+
+
+Try = Callable[..., Attempt]
 
 
 def attempt(output: Path, *arguments: object, command: str = "run") -> Attempt:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.bad_input.attempt import Attempt, attempt
+from tests.bad_input.attempt import Attempt, Try, attempt
 from tests.run.results import write_scene
-
-Try = Callable[..., Attempt]
 
 
 @pytest.fixture

@@ -12,12 +12,11 @@ import rasterio.features
 import shapely
 from affine import Affine
 
-from tests.bad_input.conftest import Try
+from tests.bad_input.attempt import Try, attempt
 from tests.run.results import TRANSFORM, write_scene
 
 SOUTH_UP = TRANSFORM @ Affine.scale(1, -1)
 PLACES = {
-    "north up": TRANSFORM,
     "south up": SOUTH_UP,
     "mirrored": TRANSFORM @ Affine.scale(-1, 1),
     "rotated": TRANSFORM @ Affine.rotation(30),
@@ -27,14 +26,19 @@ LAYERS = {"buildings": 1, "roads": 2}
 
 
 @pytest.fixture(scope="module")
-def labels_before() -> list[np.ndarray]:
-    """The first map of this module, for the others to equal."""
-    return []
+def north_up(tmp_path_factory: pytest.TempPathFactory, tiny_bundle: Path) -> np.ndarray:
+    """The labels of the same pixels in the usual place."""
+    folder = tmp_path_factory.mktemp("north_up")
+    assert attempt(folder, write_scene(folder / "s.tif", 260, 300), "--model", tiny_bundle).code == 0
+    with rasterio.open(folder / "s" / "landcover.tif") as mapped:
+        labels: np.ndarray = mapped.read(1)
+    assert (np.bincount(labels.ravel(), minlength=6)[1:6] > 100).sum() >= 3
+    return labels
 
 
 @pytest.mark.parametrize("transform", PLACES.values(), ids=PLACES)
 def test_the_map_lies_where_the_scene_lies(
-    run: Try, tmp_path: Path, transform: Affine, labels_before: list[np.ndarray]
+    run: Try, tmp_path: Path, transform: Affine, north_up: np.ndarray
 ) -> None:
     scene = write_scene(tmp_path / "s.tif", 260, 300, transform=transform)
     assert run(scene).code == 0
@@ -42,8 +46,7 @@ def test_the_map_lies_where_the_scene_lies(
     with rasterio.open(scene) as source, rasterio.open(results / "landcover.tif") as mapped:
         assert (mapped.transform, mapped.crs, mapped.shape) == (source.transform, source.crs, source.shape)
         labels = mapped.read(1)
-    labels_before.append(labels)
-    np.testing.assert_array_equal(labels, labels_before[0])
+    np.testing.assert_array_equal(labels, north_up)
     for layer, class_id in LAYERS.items():
         blobs = pyogrio.raw.read(results / "vectors.gpkg", layer=layer)[2]
         pieces = rasterio.features.shapes(labels, mask=labels == class_id, transform=transform)
@@ -53,6 +56,13 @@ def test_the_map_lies_where_the_scene_lies(
             shapely.union_all(shapely.from_wkb(blobs)), shapely.union_all(expected)
         )
         assert off.area < 1e-6
+
+
+def test_a_place_off_the_globe_has_no_pixel_size(run: Try, tmp_path: Path) -> None:
+    scene = write_scene(tmp_path / "s.tif", 200, 300, crs="EPSG:4326", transform=Affine.identity())
+    tried = run(scene)
+    assert (tried.code, tried.warnings) == (0, [])
+    run(scene, "--gsd", 1, output=tmp_path / "other").refused(2, scene, "cannot be resampled to metres")
 
 
 @pytest.mark.parametrize("transform", [TRANSFORM, Affine.identity()])

@@ -22,8 +22,9 @@ from geoseg.io.rasters import configure_gdal
 from geoseg.io.sources import open_scene
 from geoseg.model.bundle import Bundle
 from geoseg.model.runtimes import RuntimeChoice, SegmenterRecipe
+from geoseg.parallel import cores
 from geoseg.pixels.polygons import polygonize_block
-from geoseg.run.local import LocalEngine, cores
+from geoseg.run.local import LocalEngine
 from geoseg.run.on_ray import RayEngine
 from geoseg.run.prepare import BLOCK_CENTERS
 from geoseg.run.work import SceneWork

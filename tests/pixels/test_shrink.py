@@ -10,7 +10,9 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from geoseg.legend import NODATA
 from geoseg.pixels.shrink import shrink_classes, shrink_percent
 
-rasters = arrays(np.uint8, array_shapes(min_dims=2, max_dims=2, max_side=9), elements=st.sampled_from([0, 1, 2, 7, NODATA]))
+rasters = arrays(
+    np.uint8, array_shapes(min_dims=2, max_dims=2, max_side=9), elements=st.sampled_from([0, 1, 2, 7, NODATA])
+)
 
 
 def fours(pixels: np.ndarray):

@@ -132,7 +132,9 @@ def test_a_private_ray_instance_listens_on_loopback_only(world: dict[str, Path],
     while process.poll() is None:
         for member in process.children(recursive=True):
             with suppress(psutil.Error):
-                heard |= {c.laddr.ip for c in member.net_connections("inet") if c.status == psutil.CONN_LISTEN}
+                heard |= {
+                    c.laddr.ip for c in member.net_connections("inet") if c.status == psutil.CONN_LISTEN
+                }
         time.sleep(0.3)
     assert process.returncode == 0
     assert heard
