@@ -46,7 +46,8 @@ class LocalEngine:
     def segment(self, work: SceneWork, blocks: Iterable[Block]) -> Iterator[BlockFile]:
         """Map blocks and publish their files; yields each as it is done. A few blocks are in flight, never more."""
         segmenter = self.segmenter
-        reading, mapping, writing = (ThreadPoolExecutor(n) for n in (self._readers, self.lanes, 1))
+        # One mapping thread more than lanes: it stacks patches while the network is busy with the others'.
+        reading, mapping, writing = (ThreadPoolExecutor(n) for n in (self._readers, self.lanes + 1, 1))
         flight: deque[Future[BlockFile]] = deque()
 
         def segment(read: Future[PixelBlock]) -> LabelBlock:

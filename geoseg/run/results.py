@@ -12,7 +12,7 @@ from geoseg.legend import Legend
 from geoseg.run.prepare import Prepared
 from geoseg.stages.evaluate import Scores
 from geoseg.stages.protocols import Mapper
-from geoseg.stages.vectorize import role_layers, vectorize
+from geoseg.stages.vectorize import role_layers, strip_px, vectorize
 
 
 def write_vectors(
@@ -22,7 +22,8 @@ def write_vectors(
     aoi = ready.scene.aoi
     clip = shapely.union_all(list(aoi.polygons)) if aoi is not None else None
     with GeoPackageStore.beside(path) as store:
-        vectorize(ClassMap.open(str(landcover)), role_layers(legend), store, mapper, aoi=clip)
+        source = ClassMap.open(str(landcover))
+        vectorize(source, role_layers(legend), store, mapper, strip_px(source.grid.width), aoi=clip)
     if ready.regions:
         rows = scores.rows() if scores is not None else [{"region": region.name} for region in ready.regions]
         add_region_layer(path, [region.geometry for region in ready.regions], rows, ready.scene.grid.crs)

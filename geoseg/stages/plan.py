@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from geoseg.grid.lattice import Block, Lattice
+from geoseg.stages.vectorize import strip_px
 
 MB = 1 << 20
 
@@ -66,7 +67,7 @@ def count_needs(
     in_flight = 2 * lanes + 1
     network = WEIGHTS_IN_MEMORY * weights_bytes + lanes * ACTIVATION_BYTES_PX * spec.patch_px**2
     here = processes * (PROCESS_BYTES + cache_bytes)
-    strip = int(STRIP_BYTES_PX * lattice.width * min(2048, lattice.height))
+    strip = int(STRIP_BYTES_PX * lattice.width * min(strip_px(lattice.width), lattice.height))
     return Needs(
         blocks=count,
         blocks_outside=all_blocks - count,

@@ -26,8 +26,14 @@ from geoseg.pixels.seams import StripJoiner, join_blocks
 from geoseg.stages.protocols import ClassSource, Mapper
 
 BLOCK_PX = 2048
+STRIP_AREA_PX = 64_000_000
 LAYER_OF_ROLE = {"building": "buildings", "road": "roads"}
 RAW_LAYER = "polygons"
+
+
+def strip_px(width: int) -> int:
+    """Height of the strips of a raster, so that a strip of a very wide one still fits into memory."""
+    return max(256, min(BLOCK_PX, STRIP_AREA_PX // width))
 
 
 @dataclass(frozen=True)
