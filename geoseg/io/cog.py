@@ -59,7 +59,7 @@ def write_cog(
             vrt.write_text(body.format(overviews="".join(map(_overview_of, halves))), encoding="utf-8")
             rasterio.shutil.copy(
                 str(vrt), str(temporary), driver="COG",
-                COMPRESS="ZSTD", LEVEL=str(ZSTD_LEVEL), BLOCKSIZE=str(TILE_PX), BIGTIFF="IF_SAFER",
+                COMPRESS="ZSTD", LEVEL=str(ZSTD_LEVEL), BLOCKSIZE=str(_tile_px(grid.width)), BIGTIFF="IF_SAFER",
                 NUM_THREADS="ALL_CPUS",
             )  # fmt: skip
             return value_counts(temporary)
@@ -71,6 +71,12 @@ def write_cog(
             raise OutputError(
                 f"cannot be written ({error.__cause__ or error}); is the disk full?", path
             ) from error
+
+
+def _tile_px(width: int) -> int:
+    """512, unless a level is just as wide: validators take a tile of an image's width for a strip."""
+    widths = {-(-width // 2**level) for level in range(width.bit_length())}
+    return next(tile for tile in (TILE_PX, 384, 320) if tile not in widths)
 
 
 def _overviews(full: Path, folder: Path, band: int) -> list[Path]:

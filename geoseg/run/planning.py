@@ -119,11 +119,7 @@ def check_room(ready: Prepared, job: Job, bundle: Bundle, lanes: int, block_px: 
     if most > available:
         raise SpecError(
             f"stage {stage} takes about {_size(most)} of memory and {_size(available)} are free; "
-            + (
-                "take a smaller --block-px or --patch-px, or fewer --workers"
-                if stage == "map"
-                else "give an --aoi"
-            ),
+            f"take {'' if stage == 'vectorize' else 'a smaller --block-px or --patch-px, or '}fewer --workers",
             ready.scene.path,
         )
 

@@ -55,7 +55,7 @@ def test_options_that_do_not_parse_show_the_usage(
 
 @pytest.mark.parametrize("options", [["--patch-px", 1_000_000_000 // 32 * 32], ["--workers", 100_000]])
 def test_what_does_not_fit_into_memory_is_refused(run: Try, good: Path, options: list[object]) -> None:
-    run(good, *options).refused(SOME_FAILED, good, "of memory and", "take a smaller")
+    run(good, *options).refused(NOTHING_STARTED, good, "of memory and", "take a smaller")
 
 
 def test_two_scenes_of_one_name_are_refused(run: Try, good: Path, tmp_path: Path) -> None:
