@@ -5,8 +5,10 @@ from __future__ import annotations
 import ast
 import inspect
 import pickle
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -122,3 +124,22 @@ def test_every_field_of_a_job_is_an_option() -> None:
     fields = {field.alias or name for name, field in Job.model_fields.items()}
     for command in (run, plan):
         assert {p.name for p in command.params} == fields | set(SCENE_FILES) | {"job_file"}
+
+
+def test_lower_bounds_are_versions_that_these_tests_run_with() -> None:
+    """torch alone reaches lower: GPU hosts come with theirs."""
+    root = PACKAGE.parent
+    pins = dict(
+        re.findall(
+            r"^([\w.-]+)==(\S+)$", (root / "constraints.txt").read_text().lower().replace("_", "-"), re.M
+        )
+    )
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    wanted = [
+        *project["dependencies"],
+        *(d for extra in project["optional-dependencies"].values() for d in extra),
+    ]
+    for requirement in wanted:
+        name, _, bound = requirement.partition(">=")
+        if bound and name != "torch":
+            assert pins[name].split(".")[:2] == bound.split("."), requirement

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from xml.sax.saxutils import escape, quoteattr
@@ -93,9 +93,11 @@ def _overviews(full: Path, folder: Path, band: int) -> list[Path]:
             "driver": "GTiff", "height": height, "width": width, "count": 1, "dtype": "uint8", "nodata": NODATA,
             "tiled": True, "blockxsize": TILE_PX, "blockysize": TILE_PX, "compress": "zstd", "zstd_level": 1,
         }  # fmt: skip
-        rows = [Window(r, 0, min(TILE_PX, height - r), width) for r in range(0, height, TILE_PX)]
+        windows = list(_windows(height, width))
         with rasterio.open(levels[-1], "w", **profile) as target:
-            for window, half in zip(rows, threaded_map(partial(_half, finer, shrink), rows), strict=True):
+            for window, half in zip(
+                windows, threaded_map(partial(_half, finer, shrink), windows), strict=True
+            ):
                 target.write(half, 1, window=rio_window(window))
     return levels
 
@@ -110,21 +112,23 @@ def _overview_of(path: Path) -> str:
 def _half(finer: Path, shrink: Callable[[np.ndarray], np.ndarray], window: Window) -> np.ndarray:
     """A window of an overview, from the finer level."""
     source = handle(finer)
-    above = Window(2 * window.row, 0, 2 * window.height, source.width)
+    above = Window(2 * window.row, 2 * window.col, 2 * window.height, 2 * window.width)
     return shrink(source.read(1, window=rio_window(above.overlap(Window(0, 0, source.height, source.width)))))
+
+
+def _windows(height: int, width: int) -> Iterator[Window]:
+    """Pieces of whole tiles, of one size however wide the raster is."""
+    for row in range(0, height, TILE_PX):
+        for col in range(0, width, 4 * TILE_PX):
+            yield Window(row, col, min(TILE_PX, height - row), min(4 * TILE_PX, width - col))
 
 
 def value_counts(path: Path) -> dict[int, int]:
     """How many pixels of a uint8 raster have each value."""
     with open_raster(path) as dataset:
         height, width = dataset.shape
-    tiles = (
-        Window(row, col, min(TILE_PX, height - row), min(8 * TILE_PX, width - col))
-        for row in range(0, height, TILE_PX)
-        for col in range(0, width, 8 * TILE_PX)
-    )
     counts = np.zeros(256, np.int64)
-    for part in threaded_map(partial(_count, path), tiles):
+    for part in threaded_map(partial(_count, path), _windows(height, width)):
         counts += part
     return {value: int(n) for value, n in enumerate(counts) if n}
 

@@ -130,7 +130,8 @@ class SceneRun:
         )
         counts: dict[int, int] = {}
         with self.report.timed("map"):
-            found = {b.name: f for b in blocks if (f := store.find(b))} if store.folder.is_dir() else {}
+            before = engine.map(store.find, blocks) if store.folder.is_dir() else ()
+            found = {file.name: file for file in before if file is not None}
             todo = [b for b in blocks if b.name not in found]
             areas = {b.name: b.core.area_px / 1e6 for b in blocks}
             self.report.blocks, self.report.blocks_found = len(blocks), len(found)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
+import rasterio.shutil
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -22,6 +23,8 @@ from geoseg.demo.scene import render_demo
 from geoseg.errors import SpecError
 from geoseg.model.bundle import DEFAULT_BUNDLE
 from geoseg.run.demo import SCENE, write_demo
+from geoseg.run.engines import engine_name
+from geoseg.run.job import make_job
 from tests.run.results import (
     TRANSFORM,
     assert_equal,
@@ -225,6 +228,24 @@ def test_a_changed_scene_is_mapped_again(
     assert "has changed (source)" in capsys.readouterr().err
     for name in ("landcover.tif", "confidence.tif"):
         assert contents(tmp_path / "out/scene")[name] == contents(world["reference"] / "scene")[name]
+
+
+def test_a_vrt_is_as_new_as_its_members(world: dict[str, Path], tmp_path: Path) -> None:
+    write_scene(tmp_path / "part.tif", seed=5)
+    vrt = tmp_path / "scene.vrt"
+    rasterio.shutil.copy(tmp_path / "part.tif", vrt, driver="VRT")
+    assert run(vrt, tmp_path / "out", world["model"]) == 0
+    before = contents(tmp_path / "out/scene")["landcover.tif"]
+    write_scene(tmp_path / "part.tif")
+    assert run(vrt, tmp_path / "out", world["model"]) == 0
+    after = contents(tmp_path / "out/scene")["landcover.tif"]
+    assert after[0] == contents(world["reference"] / "scene")["landcover.tif"][0] != before[0]
+
+
+def test_an_address_asks_for_ray_and_one_machine_does_not() -> None:
+    job = {"scenes": ("a.tif",), "output": "out", "runtime": "openvino"}
+    assert engine_name(make_job(job)) == "local"
+    assert engine_name(make_job({**job, "address": "auto"})) == "ray"
 
 
 def test_other_parameters_are_refused_in_the_same_folder(world: dict[str, Path], tmp_path: Path) -> None:
