@@ -59,14 +59,15 @@ class OpenVinoSegmenter:
     def classify(self, patches: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(1, band, row, col) -> class ids and percent of the patch's center, both (1, row, col) uint8."""
         request = self._run(patches)
-        return request.get_output_tensor(0).data[:, 0], request.get_output_tensor(1).data[:, 0]
+        return request.get_output_tensor(0).data[:, 0].copy(), request.get_output_tensor(1).data[:, 0].copy()
 
     def probabilities(self, patches: np.ndarray) -> np.ndarray:
         """(1, band, row, col) -> (1, class, row, col) float32."""
-        scores: np.ndarray = self._run(patches).get_output_tensor(0).data
+        scores: np.ndarray = self._run(patches).get_output_tensor(0).data.copy()
         return scores
 
     def _run(self, patches: np.ndarray) -> ov.InferRequest:
+        """The request's outputs are overwritten by this thread's next call: callers copy them."""
         request: ov.InferRequest | None = getattr(self._thread, "request", None)
         if request is None:
             request = self._thread.request = self._compiled.create_infer_request()

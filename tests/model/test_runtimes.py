@@ -6,11 +6,15 @@ import numpy as np
 import pytest
 
 from geoseg.errors import ModelError
+from geoseg.grid.lattice import Block, Lattice
+from geoseg.grid.window import Window
 from geoseg.model.bundle import DEFAULT_BUNDLE, Bundle
 from geoseg.model.measure import equal_labels
 from geoseg.model.runtimes import MIN_EQUAL_LABELS, RuntimeChoice, SegmenterRecipe
 from geoseg.pixels.labels import choose_labels
+from geoseg.pixels.pixelblock import PixelBlock
 from geoseg.spec import SegmentSpec
+from geoseg.stages.segment import block_scores
 
 
 def textures(count: int, side: int, seed: int = 0) -> np.ndarray:
@@ -60,6 +64,36 @@ def test_lanes_and_threads_change_no_bit_and_torch_repeats_itself(tiny_bundle: P
         assert (
             len({made.prove(made.build(lanes, threads)) for lanes, threads in ((1, 1), (1, 2), (2, 2))}) == 1
         )
+
+
+@pytest.mark.parametrize("runtime", ["openvino", "torch"])
+def test_an_answer_is_not_overwritten_by_the_next(tiny_bundle: Path, runtime: str) -> None:
+    bundle, (first, second) = Bundle.open(tiny_bundle), textures(2, 256)
+    scoring = recipe(bundle, SegmentSpec(256, 32, "hann"), runtime).build(1, 1)
+    choosing = recipe(bundle, SegmentSpec(256, 32), runtime).build(1, 1)
+    for answer in (scoring.probabilities, lambda patch: choosing.classify(patch)[0]):
+        kept = answer(first[None])
+        before = kept.copy()
+        assert not np.array_equal(answer(second[None]), before)
+        assert np.array_equal(kept, before)
+
+
+@pytest.mark.parametrize("runtime", ["openvino", "torch"])
+def test_symmetries_are_averaged(tiny_bundle: Path, runtime: str) -> None:
+    """One patch, against numpy's rotations and reflections written out."""
+    bundle, spec = Bundle.open(tiny_bundle), SegmentSpec(256, 0, tta="d4")
+    segmenter = recipe(bundle, spec, runtime).build(1, 1)
+    (patch,) = textures(1, 256)
+    expected = np.zeros((5, 256, 256))
+    for flip in (False, True):
+        for quarter in range(4):
+            seen = np.rot90(patch[:, :, ::-1] if flip else patch, quarter, (1, 2)).copy()
+            answer = np.rot90(segmenter.probabilities(seen[None])[0].copy(), -quarter, (1, 2))
+            expected += (answer[:, :, ::-1] if flip else answer) / 8
+    whole = Window(0, 0, 256, 256)
+    pixels = PixelBlock(Block(0, 0, whole), whole, patch, np.ones((256, 256), bool))
+    found = block_scores(pixels, segmenter, Lattice(256, 256, spec), 5)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 def test_another_model_under_the_same_name_is_refused(tiny_bundle: Path) -> None:
