@@ -1,4 +1,4 @@
-# Two commands do everything on a fresh machine with Python 3.11 or later: make demo, make test.
+# Two commands do everything on a fresh machine with Python 3.11: make demo, make test.
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
 BIN := .venv/bin
 STAMP := .venv/.ready
