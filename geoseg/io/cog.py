@@ -27,7 +27,7 @@ from geoseg.pixels.shrink import shrink_classes, shrink_percent
 
 TILE_PX = 512
 ZSTD_LEVEL = 1
-"""Level 9 makes class maps 20 % smaller and takes three times as long."""
+"""Level 9 made a class map 19 % smaller and took 2.4 times as long."""
 
 
 def write_cog(
@@ -80,7 +80,7 @@ def _tile_px(width: int) -> int:
 
 
 def _overviews(full: Path, folder: Path, band: int) -> list[Path]:
-    """Half, quarter, ... of a raster, down to one tile. (GDAL's own MODE took five times as long.)"""
+    """Half, quarter, ... of a raster, down to one tile. (With GDAL's own MODE the whole merge took 2.6 times as long.)"""
     shrink = shrink_classes if band == 1 else partial(shrink_percent, nodata=NODATA)
     levels: list[Path] = []
     with open_raster(full) as dataset:
