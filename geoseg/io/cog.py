@@ -80,7 +80,7 @@ def _tile_px(width: int) -> int:
 
 
 def _overviews(full: Path, folder: Path, band: int) -> list[Path]:
-    """Half, quarter, ... of a raster, down to one tile. (With GDAL's own MODE the whole merge took 2.6 times as long.)"""
+    """Half, quarter, ... of a raster, down to one tile. (With GDAL's MODE the whole merge took 2.6 times as long.)"""
     shrink = shrink_classes if band == 1 else partial(shrink_percent, nodata=NODATA)
     levels: list[Path] = []
     with open_raster(full) as dataset:
