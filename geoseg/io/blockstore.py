@@ -14,6 +14,7 @@ from geoseg.grid.lattice import Block
 from geoseg.io.files import publish_bytes
 from geoseg.io.rasters import READ_ERRORS, open_raster
 from geoseg.legend import NODATA
+from geoseg.pixels.labels import count_values
 from geoseg.pixels.pixelblock import LabelBlock
 
 
@@ -70,7 +71,7 @@ class BlockStore:
 
 
 def _counts(answer: LabelBlock) -> dict[int, int]:
-    counts = np.bincount(answer.labels.ravel(), minlength=256)
+    counts = count_values(answer.labels)
     return {int(value): int(counts[value]) for value in np.flatnonzero(counts)}
 
 

@@ -20,9 +20,10 @@ from geoseg.grid.window import Window
 from geoseg.io.blockstore import BlockStore
 from geoseg.io.classmap import TAG_LEGEND
 from geoseg.io.files import staged
-from geoseg.io.rasters import READ_ERRORS, handle, open_raster, rio_window
+from geoseg.io.rasters import READ_ERRORS, handle, open_raster, rio_window, small_cache
 from geoseg.legend import NODATA, Legend
 from geoseg.parallel import threaded_map
+from geoseg.pixels.labels import count_values
 from geoseg.pixels.shrink import shrink_classes, shrink_percent
 
 TILE_PX = 512
@@ -48,6 +49,7 @@ def write_cog(
     if legend is not None:
         tags = {**tags, TAG_LEGEND: json.dumps(legend.to_list())}
     with (
+        small_cache(),
         staged(path) as temporary,
         tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as scratch,
     ):
@@ -134,7 +136,7 @@ def value_counts(path: Path) -> dict[int, int]:
 
 
 def _count(path: Path, window: Window) -> np.ndarray:
-    return np.bincount(handle(path).read(1, window=rio_window(window)).ravel(), minlength=256)
+    return count_values(handle(path).read(1, window=rio_window(window)))
 
 
 def _vrt(

@@ -7,7 +7,8 @@ import os
 import threading
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,14 @@ from rasterio.windows import Window as RioWindow
 from geoseg.errors import GridError, SourceError
 from geoseg.grid.geogrid import GeoGrid
 from geoseg.grid.window import Window
+from geoseg.parallel import limit_arenas
 
 CACHE_MB = 128
 """GDAL's block cache, in each process."""
+SMALL_CACHE_MB = 32
+"""The same once a scene is mapped, when little but tiles across the edges of windows is read twice."""
+OPEN_MEMBERS = 32
+"""Members that all VRTs of a process hold open; GDAL's 450 made the merge's memory grow with the scene."""
 
 DRIVERS = ("GTiff", "VRT")
 HANDLES_PER_THREAD = 8
@@ -48,10 +54,19 @@ def configure_gdal(config: Mapping[str, str] | None = None) -> None:
     warnings.filterwarnings(
         "ignore", category=NotGeoreferencedWarning
     )  # block files have no place of their own
+    limit_arenas()
     os.environ.setdefault("GDAL_CACHEMAX", str(CACHE_MB))
+    os.environ.setdefault("GDAL_MAX_DATASET_POOL_SIZE", str(OPEN_MEMBERS))
     os.environ.setdefault("CPL_LOG", os.devnull)
     os.environ.update(config or {})
     os.environ["GDAL_VRT_ENABLE_PYTHON"] = "NO"
+
+
+@contextmanager
+def small_cache() -> Iterator[None]:
+    """Shrink this process's block cache, and give back what it held of the scene."""
+    with rasterio.Env(GDAL_CACHEMAX=SMALL_CACHE_MB << 20):
+        yield
 
 
 def open_raster(path: str | Path) -> DatasetReader:

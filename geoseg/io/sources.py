@@ -60,14 +60,13 @@ class Scene:
         """The pixels that the patches of a block see, invalid ones and those outside the raster filled."""
         window = lattice.read_window(block.core)
         inside = window.overlap(self.grid.window)
-        pixels = np.empty((len(self.bands), *window.shape), self.dtype)
-        pixels[:] = np.asarray(self.fill, self.dtype)[:, None, None]
         values, valid = self.read_window(inside)
-        rows, cols = inside.within(window)
-        if valid.all():
-            pixels[:, rows, cols] = values
+        if inside == window and valid.all():
+            pixels = values
         else:
-            np.copyto(pixels[:, rows, cols], values, where=valid)
+            pixels = np.empty((len(self.bands), *window.shape), self.dtype)
+            pixels[:] = np.asarray(self.fill, self.dtype)[:, None, None]
+            np.copyto(pixels[(slice(None), *inside.within(window))], values, where=valid)
         keep = valid[block.core.within(inside)]
         if self.aoi is not None:
             keep = keep & self.aoi.covers(block.core)
@@ -91,7 +90,9 @@ class Scene:
                 values = values[:-1]
         except READ_ERRORS as error:
             raise read_error(self.path, window, error) from error
-        valid &= ~_all_nodata(values, self.nodata)
+        declared = [value for value in self.nodata if value is not None]
+        if len(declared) == len(self.nodata):
+            valid &= ~_all_nodata(values, declared)
         if values.dtype.kind == "f":
             valid &= np.isfinite(values).all(axis=0)
         if self.mask is not None:
@@ -203,11 +204,9 @@ def _kernel(factor: float) -> str:
     return "average" if factor > 1 else "bilinear"
 
 
-def _all_nodata(values: np.ndarray, nodata: tuple[float | None, ...]) -> np.ndarray:
-    """True where every band holds its nodata value; nowhere, if a band declares none."""
+def _all_nodata(values: np.ndarray, nodata: list[float]) -> np.ndarray:
+    """True where every band holds its nodata value."""
     empty = np.ones(values.shape[1:], bool)
     for band, value in zip(values, nodata, strict=True):
-        if value is None:
-            return np.zeros(values.shape[1:], bool)
         empty &= np.isnan(band) if np.isnan(value) else band == value
     return empty

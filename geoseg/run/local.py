@@ -6,13 +6,13 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TypeVar
 
 from geoseg.grid.lattice import Block
 from geoseg.io.blockstore import BlockFile
 from geoseg.model.runtimes import SegmenterRecipe
-from geoseg.parallel import cores, threaded_map
+from geoseg.parallel import cores, pooled_map, threaded_map
 from geoseg.pixels.pixelblock import LabelBlock, PixelBlock
 from geoseg.run.work import SceneWork
 from geoseg.stages.segment import Segmenter
@@ -46,12 +46,16 @@ class LocalEngine:
     def segment(self, work: SceneWork, blocks: Iterable[Block]) -> Iterator[BlockFile]:
         """Map blocks and publish their files; yields each as it is done. A few blocks are in flight, never more."""
         segmenter = self.segmenter
-        # One mapping thread more than lanes: it stacks patches while the network is busy with the others'.
-        reading, mapping, writing = (ThreadPoolExecutor(n) for n in (self._readers, self.lanes + 1, 1))
+        # Blocks share the network's threads patch by patch, so that no lane is idle while a last block is mapped;
+        # one thread more than lanes stacks patches while the network is busy with the others'.
+        threads = self.lanes + 1
+        reading, mapping, writing = (ThreadPoolExecutor(n) for n in (self._readers, threads, 1))
+        network = ThreadPoolExecutor(threads)
+        mapper = partial(pooled_map, network, threads)
         flight: deque[Future[BlockFile]] = deque()
 
         def segment(read: Future[PixelBlock]) -> LabelBlock:
-            return work.segment(read.result(), segmenter)
+            return work.segment(read.result(), segmenter, mapper)
 
         def put(answer: Future[LabelBlock]) -> BlockFile:
             return work.put(answer.result())
@@ -65,7 +69,7 @@ class LocalEngine:
             while flight:
                 yield flight.popleft().result()
         finally:
-            for pool in (reading, mapping, writing):
+            for pool in (reading, mapping, network, writing):
                 pool.shutdown(wait=True, cancel_futures=True)
 
     def map(self, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:

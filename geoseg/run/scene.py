@@ -18,6 +18,7 @@ from geoseg.grid.lattice import Block
 from geoseg.io.blockstore import BlockStore
 from geoseg.io.cog import write_cog
 from geoseg.io.files import make_folder, remove_folder
+from geoseg.io.rasters import small_cache
 from geoseg.legend import NODATA, Legend
 from geoseg.model.bundle import Bundle
 from geoseg.run.engines import Engine
@@ -82,7 +83,8 @@ class SceneRun:
         if not map_done:
             self._map(map_key)
         landcover = (self.ready.folder if map_done else self.ready.staging) / LANDCOVER
-        self._vectors_and_scores(landcover)
+        with small_cache():
+            self._vectors_and_scores(landcover)
         self._publish({"map": map_key, "rest": rest_key})
         self.report.status = "done"
 
@@ -160,8 +162,9 @@ class SceneRun:
             "GEOSEG_RECIPE": self.ledger.key,
         }
         write = partial(_write_band, self.ready.staging, self.ready.scene.grid, store, blocks, tags)
-        legends: list[tuple[str, int, Legend | None]] = [(LANDCOVER, 1, card.legend), (CONFIDENCE, 2, None)]
-        mapped, _ = engine.map(write, legends)
+        # One after the other: each takes all cores, and two at once would take the memory of two.
+        (mapped,) = engine.map(write, [(LANDCOVER, 1, card.legend)])
+        (_,) = engine.map(write, [(CONFIDENCE, 2, None)])
         outside = self.ready.scene.grid.window.area_px - sum(counts.values())
         if outside:
             _add(counts, {NODATA: outside})

@@ -9,6 +9,7 @@ from geoseg.io.blockstore import BlockFile, BlockStore
 from geoseg.io.sources import Scene
 from geoseg.legend import Legend
 from geoseg.pixels.pixelblock import LabelBlock, PixelBlock
+from geoseg.stages.protocols import Mapper
 from geoseg.stages.segment import Segmenter, segment_block
 
 
@@ -25,8 +26,8 @@ class SceneWork:
     def read(self, block: Block) -> PixelBlock:
         return self.scene.read(block, self.lattice)
 
-    def segment(self, pixels: PixelBlock, segmenter: Segmenter) -> LabelBlock:
-        return segment_block(pixels, segmenter, self.lattice, self.legend)
+    def segment(self, pixels: PixelBlock, segmenter: Segmenter, mapper: Mapper = map) -> LabelBlock:
+        return segment_block(pixels, segmenter, self.lattice, self.legend, mapper)
 
     def put(self, answer: LabelBlock) -> BlockFile:
         return self.store.put(answer)

@@ -16,6 +16,10 @@ from geoseg.pixels.blend import hann_window, symmetries, undo_symmetry
 from geoseg.pixels.labels import choose_labels
 from geoseg.pixels.pixelblock import LabelBlock, PixelBlock
 from geoseg.spec import InputSpec
+from geoseg.stages.protocols import Mapper
+
+Answers = Iterator[tuple[Window, np.ndarray]]
+"""Each patch with its probabilities (class, row, col), in lattice order."""
 
 
 class Segmenter(Protocol):
@@ -34,19 +38,26 @@ class Segmenter(Protocol):
         """(n, band, row, col) -> (n, class, row, col) float32, summing to 1 over class."""
 
 
-def segment_block(pixels: PixelBlock, segmenter: Segmenter, lattice: Lattice, legend: Legend) -> LabelBlock:
-    """The answer for a block. Patches whose pixels are all left out never reach the network."""
+def segment_block(
+    pixels: PixelBlock, segmenter: Segmenter, lattice: Lattice, legend: Legend, mapper: Mapper = map
+) -> LabelBlock:
+    """The answer for a block. Patches whose pixels are all left out never reach the network.
+
+    mapper: runs the network on the batches; threads that several blocks share keep every lane busy to the last patch.
+    """
     if lattice.spec.labels_only:
-        return _classified(pixels, segmenter, lattice)
-    scores = block_scores(pixels, segmenter, lattice, len(legend.ids))
+        return _classified(pixels, segmenter, lattice, mapper)
+    scores = block_scores(pixels, segmenter, lattice, len(legend.ids), mapper)
     return LabelBlock(pixels.block, *choose_labels(scores, pixels.keep, legend))
 
 
-def block_scores(pixels: PixelBlock, segmenter: Segmenter, lattice: Lattice, classes: int) -> np.ndarray:
+def block_scores(
+    pixels: PixelBlock, segmenter: Segmenter, lattice: Lattice, classes: int, mapper: Mapper = map
+) -> np.ndarray:
     """Probabilities over a block's core, (class, row, col) float32; of no meaning where pixels are left out."""
     scores = np.zeros((classes, *pixels.block.core.shape), np.float32)
     blend = _add_weighted if lattice.spec.blend == "hann" else _put_center
-    blend(scores, pixels, segmenter, lattice)
+    blend(scores, pixels, _answers(pixels, segmenter, lattice, mapper), lattice)
     return scores
 
 
@@ -58,12 +69,15 @@ def _wanted(pixels: PixelBlock, lattice: Lattice) -> list[Window]:
     ]
 
 
-def _classified(pixels: PixelBlock, segmenter: Segmenter, lattice: Lattice) -> LabelBlock:
+def _classified(pixels: PixelBlock, segmenter: Segmenter, lattice: Lattice, mapper: Mapper) -> LabelBlock:
     core = pixels.block.core
     labels = np.full(core.shape, NODATA, np.uint8)
     confidence = np.full(core.shape, NODATA, np.uint8)
-    for batch in _batches(_wanted(pixels, lattice), segmenter.batch):
-        ids, percent = segmenter.classify(_stack(pixels, batch, segmenter.batch))
+
+    def classify(batch: list[Window]) -> tuple[list[Window], tuple[np.ndarray, np.ndarray]]:
+        return batch, segmenter.classify(_stack(pixels, batch, segmenter.batch))
+
+    for batch, (ids, percent) in mapper(classify, _batches(_wanted(pixels, lattice), segmenter.batch)):
         for index, patch in enumerate(batch):
             center = lattice.center(patch)
             here = center.within(core)
@@ -73,19 +87,19 @@ def _classified(pixels: PixelBlock, segmenter: Segmenter, lattice: Lattice) -> L
     return LabelBlock(pixels.block, labels, confidence)
 
 
-def _put_center(scores: np.ndarray, pixels: PixelBlock, segmenter: Segmenter, lattice: Lattice) -> None:
+def _put_center(scores: np.ndarray, pixels: PixelBlock, answers: Answers, lattice: Lattice) -> None:
     core = pixels.block.core
-    for patch, answer in _answers(pixels, segmenter, lattice):
+    for patch, answer in answers:
         center = lattice.center(patch)
         scores[(slice(None), *center.within(core))] = answer[(slice(None), *center.within(patch))]
 
 
-def _add_weighted(scores: np.ndarray, pixels: PixelBlock, segmenter: Segmenter, lattice: Lattice) -> None:
+def _add_weighted(scores: np.ndarray, pixels: PixelBlock, answers: Answers, lattice: Lattice) -> None:
     """Weighted mean of the patches over each pixel. Lattice order decides how floats round, so blocks do not."""
     core = pixels.block.core
     window = hann_window(lattice.spec.patch_px)
     weights = np.zeros(core.shape, np.float32)
-    for patch, answer in _answers(pixels, segmenter, lattice):
+    for patch, answer in answers:
         shared = patch.overlap(core)
         here, there = shared.within(core), shared.within(patch)
         scores[(slice(None), *here)] += answer[(slice(None), *there)] * window[there]
@@ -93,17 +107,17 @@ def _add_weighted(scores: np.ndarray, pixels: PixelBlock, segmenter: Segmenter, 
     scores /= np.where(weights > 0, weights, np.float32(1))
 
 
-def _answers(
-    pixels: PixelBlock, segmenter: Segmenter, lattice: Lattice
-) -> Iterator[tuple[Window, np.ndarray]]:
-    """Each patch with its probabilities (class, row, col), averaged over the symmetries where that is wanted."""
-    for batch in _batches(_wanted(pixels, lattice), segmenter.batch):
+def _answers(pixels: PixelBlock, segmenter: Segmenter, lattice: Lattice, mapper: Mapper) -> Answers:
+    """The probabilities of each patch, averaged over the symmetries where that is wanted."""
+
+    def ask(batch: list[Window]) -> tuple[list[Window], np.ndarray]:
         stack = _stack(pixels, batch, segmenter.batch)
         if lattice.spec.tta == "none":
-            answers = segmenter.probabilities(stack)
-        else:
-            turned = (undo_symmetry(i, segmenter.probabilities(s)) for i, s in enumerate(symmetries(stack)))
-            answers = np.stack(list(turned)).mean(axis=0, dtype=np.float32)
+            return batch, segmenter.probabilities(stack)
+        turned = (undo_symmetry(i, segmenter.probabilities(s)) for i, s in enumerate(symmetries(stack)))
+        return batch, np.stack(list(turned)).mean(axis=0, dtype=np.float32)
+
+    for batch, answers in mapper(ask, _batches(_wanted(pixels, lattice), segmenter.batch)):
         yield from zip(batch, answers, strict=False)
 
 

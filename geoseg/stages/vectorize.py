@@ -26,7 +26,7 @@ from geoseg.pixels.seams import StripJoiner, join_blocks
 from geoseg.stages.protocols import ClassSource, Mapper
 
 BLOCK_PX = 2048
-STRIP_AREA_PX = 12_000_000
+STRIP_AREA_PX = 8_000_000
 LAYER_OF_ROLE = {"building": "buildings", "road": "roads"}
 RAW_LAYER = "polygons"
 
