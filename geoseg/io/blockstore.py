@@ -17,6 +17,8 @@ from geoseg.legend import NODATA
 from geoseg.pixels.labels import count_values
 from geoseg.pixels.pixelblock import LabelBlock
 
+STRIP_PX = 64
+
 
 @dataclass(frozen=True)
 class BlockFile:
@@ -37,12 +39,14 @@ class BlockStore:
         return self.folder / f"{block.name}.tif"
 
     def put(self, answer: LabelBlock) -> BlockFile:
-        """Publish a block: two bands, class and confidence. Raises OutputError where the disk refuses."""
+        """Publish a block: two bands, class and confidence. Raises OutputError where the disk refuses.
+
+        Not compressed: they live only until the scene is published, and packing them took as long as all else here.
+        """
         height, width = answer.block.core.shape
         profile = {
             "driver": "GTiff", "height": height, "width": width, "count": 2, "dtype": "uint8", "nodata": NODATA,
-            "compress": "zstd", "zstd_level": 1, "tiled": True, "blockxsize": 256, "blockysize": 256,
-            "interleave": "band",
+            "interleave": "band", "blockysize": STRIP_PX, "sparse_ok": True,
         }  # fmt: skip
         with MemoryFile() as memory:
             with memory.open(**profile) as dataset:

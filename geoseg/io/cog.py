@@ -17,7 +17,7 @@ from geoseg.errors import OutputError, SourceError
 from geoseg.grid.geogrid import GeoGrid
 from geoseg.grid.lattice import Block
 from geoseg.grid.window import Window
-from geoseg.io.blockstore import BlockStore
+from geoseg.io.blockstore import STRIP_PX, BlockStore
 from geoseg.io.classmap import TAG_LEGEND
 from geoseg.io.files import staged
 from geoseg.io.rasters import READ_ERRORS, handle, open_raster, rio_window, small_cache
@@ -171,7 +171,7 @@ def _vrt(
             f'<SimpleSource><SourceFilename relativeToVRT="0">{escape(str(store.path(block).resolve()))}'
             f"</SourceFilename><SourceBand>{band}</SourceBand>"
             f'<SourceProperties RasterXSize="{core.width}" RasterYSize="{core.height}" DataType="Byte" '
-            f'BlockXSize="256" BlockYSize="256"/>'
+            f'BlockXSize="{core.width}" BlockYSize="{min(STRIP_PX, core.height)}"/>'
             f'<SrcRect xOff="0" yOff="0" {size}/><DstRect xOff="{core.col}" yOff="{core.row}" {size}/></SimpleSource>'
         )
     body = "\n".join(parts).replace("{", "{{").replace("}", "}}")

@@ -62,6 +62,11 @@ def configure_gdal(config: Mapping[str, str] | None = None) -> None:
     os.environ["GDAL_VRT_ENABLE_PYTHON"] = "NO"
 
 
+def limit_cache(megabytes: int) -> None:
+    """Shrink this process's block cache for good."""
+    rasterio.Env(GDAL_CACHEMAX=megabytes << 20).__enter__()
+
+
 @contextmanager
 def small_cache() -> Iterator[None]:
     """Shrink this process's block cache, and give back what it held of the scene."""

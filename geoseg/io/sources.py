@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -126,6 +127,16 @@ def open_scene(path: str, wants: InputSpec, bands: Sequence[int] = (), gsd_m: fl
             warnings=tuple(_warnings(dataset, grid, wants, gsd_m, chosen)),
         )
         return scene if gsd_m is None else _resampled(scene, gsd_m, dataset)
+
+
+def acquired(path: str) -> str | None:
+    """When a raster's picture was taken, as its tags say: an ISO 8601 date, or None."""
+    with open_raster(path) as dataset:
+        told = dataset.tags(ns="IMAGERY").get("ACQUISITIONDATETIME") or dataset.tags().get("TIFFTAG_DATETIME")
+    try:
+        return date.fromisoformat((told or "")[:10].replace(":", "-")).isoformat()
+    except ValueError:
+        return None
 
 
 def _chosen_bands(

@@ -19,6 +19,7 @@ from pyogrio import errors as pyogrio_errors
 
 from geoseg.errors import OutputError
 from geoseg.io.files import publish_bytes, remove_folder
+from geoseg.stages.vectorize import Found
 
 BATCH = 1_000
 """Features held in memory at once; with 20,000 the peak was twice as high and nothing was faster."""
@@ -99,24 +100,35 @@ class Spool:
             "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA temp_store = MEMORY;"
         )
         # An integer primary key is the order in the file: reading back needs no sort.
-        database.execute("CREATE TABLE polygon (place INTEGER PRIMARY KEY, class_id INTEGER, wkb BLOB)")
+        database.execute(
+            "CREATE TABLE polygon (place INTEGER PRIMARY KEY, class_id INTEGER, mean REAL, low REAL, "
+            "at_edge INTEGER, wkb BLOB)"
+        )
 
-    def add(
-        self, rows: Sequence[int], cols: Sequence[int], class_ids: Sequence[int], wkb: Sequence[bytes]
-    ) -> None:
+    def add(self, rows: Sequence[int], cols: Sequence[int], found: Sequence[Found]) -> None:
         """rows, cols: first pixel of each polygon, which no two share."""
         places = ((row << 32) + col for row, col in zip(rows, cols, strict=True))
         with output_errors(self._path), self._database:
-            values = zip(places, class_ids, wkb, strict=True)
-            self._database.executemany("INSERT INTO polygon VALUES (?, ?, ?)", values)
+            values = ((place, *one) for place, one in zip(places, found, strict=True))
+            self._database.executemany("INSERT INTO polygon VALUES (?, ?, ?, ?, ?, ?)", values)
 
-    def read(self, class_ids: Sequence[int]) -> Iterator[tuple[list[int], list[bytes]]]:
-        """Class ids and WKB of the polygons of some classes, in scan order, in batches."""
+    def read(self, class_ids: Sequence[int]) -> Iterator[list[Found]]:
+        """The polygons of some classes, in scan order, in batches."""
         wanted = ", ".join(str(int(i)) for i in class_ids)
-        query = f"SELECT class_id, wkb FROM polygon WHERE class_id IN ({wanted}) ORDER BY place"  # noqa: S608
+        columns = "class_id, mean, low, at_edge, wkb"
+        query = f"SELECT {columns} FROM polygon WHERE class_id IN ({wanted}) ORDER BY place"  # noqa: S608
         with closing(self._database.execute(query)) as cursor:
-            while found := cursor.fetchmany(BATCH):
-                yield [row[0] for row in found], [row[1] for row in found]
+            while rows := cursor.fetchmany(BATCH):
+                yield [_unpack(*row) for row in rows]
+
+
+def _unpack(class_id: int, mean: float | None, low: float | None, at_edge: int, wkb: bytes) -> Found:
+    """SQLite keeps NaN as null."""
+    return Found(class_id, _float(mean), _float(low), bool(at_edge), wkb)
+
+
+def _float(value: float | None) -> float:
+    return float("nan") if value is None else value
 
 
 class GeoPackageWriter:

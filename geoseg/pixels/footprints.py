@@ -12,13 +12,16 @@ from pyproj.exceptions import ProjError
 from geoseg.pixels.polygons import Bools, Geometries, Ints, apply, spans, starts_of
 
 Points = npt.NDArray[np.float64]
+Floats = npt.NDArray[np.float64]
 
 EDGE_PX = 64
 """A straight edge of the map is followed on the ellipsoid in steps of at most this many pixels."""
 
 
-def geodesic_areas_m2(polygons: Geometries, crs: str | None, transform: Affine) -> npt.NDArray[np.float64]:
-    """Area of each polygon on the WGS 84 ellipsoid, in square metres: (polygon,).
+def geodesic_sizes_m(polygons: Geometries, crs: str | None, transform: Affine) -> tuple[Floats, Floats]:
+    """Area and perimeter of each polygon on the WGS 84 ellipsoid, in square metres and metres: (polygon,) each.
+
+    The perimeter is that of all rings, holes included.
 
     polygons: valid, in the map coordinates of `crs` (WKT). transform: the raster's geotransform.
     NaN without a CRS, and where the CRS is neither projected nor geographic or does not reach.
@@ -26,26 +29,28 @@ def geodesic_areas_m2(polygons: Geometries, crs: str | None, transform: Affine) 
     """
     unknown = np.full(len(polygons), np.nan)
     if crs is None or not len(polygons):
-        return unknown
+        return unknown, unknown
     try:
         known = CRS.from_wkt(crs)
         if not (known.is_projected or known.is_geographic):
-            return unknown
+            return unknown, unknown
         to_lonlat = Transformer.from_crs(known, 4326, always_xy=True)
         _, points, (ring_starts, polygon_starts) = shapely.to_ragged_array(polygons)
         points, ring_starts = _densify(points, ring_starts, EDGE_PX * _pixel_sides(transform)[0])
         lon, lat = to_lonlat.transform(points[:, 0], points[:, 1])
     except ProjError:
-        return unknown
-    rings = np.full(len(ring_starts) - 1, np.nan)
+        return unknown, unknown
+    rings = np.full((len(ring_starts) - 1, 2), np.nan)
     finite = np.logical_and.reduceat(np.isfinite(lon) & np.isfinite(lat), ring_starts[:-1])
     geod = Geod(ellps="WGS84")
     for ring in np.flatnonzero(finite):
         at = slice(ring_starts[ring], ring_starts[ring + 1])
-        rings[ring] = abs(geod.polygon_area_perimeter(lon[at], lat[at])[0])
+        rings[ring] = np.abs(geod.polygon_area_perimeter(lon[at], lat[at]))
     exteriors = np.zeros(len(rings), np.bool_)
     exteriors[polygon_starts[:-1]] = True
-    return np.add.reduceat(np.where(exteriors, rings, -rings), polygon_starts[:-1])
+    rings[~exteriors, 0] *= -1
+    areas, perimeters = np.add.reduceat(rings, polygon_starts[:-1]).T
+    return areas, perimeters
 
 
 def clip(polygons: Geometries, aoi: shapely.Geometry, transform: Affine) -> tuple[Geometries, Ints, Bools]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 
 import numpy as np
@@ -16,12 +16,16 @@ import numpy.typing as npt
 import shapely
 from affine import Affine
 from rasterio.features import shapes
+from scipy import ndimage
 
 from geoseg.grid.window import Window
+from geoseg.legend import NODATA
+from geoseg.pixels.tally import NONE, Tally
 
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 Geometries = npt.NDArray[np.object_]
+Labels = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,12 +38,16 @@ class Pieces:
     ring_starts: (ring + 1,) int64, where each ring starts in `coords`, and the end.
     polygon_starts: (polygon + 1,) int64, where each polygon starts in the rings; its exterior comes first.
     All exteriors run the same way around, and all holes run the other way.
+    percents: how many pixels have each confidence, where that is known.
+    at_edge: (polygon,), whether a pixel lies beside nodata or the raster's end.
     """
 
     class_ids: npt.NDArray[np.uint8]
     coords: npt.NDArray[np.int32]
     ring_starts: Ints
     polygon_starts: Ints
+    percents: Tally
+    at_edge: Bools
 
     @classmethod
     def of_counts(
@@ -48,12 +56,17 @@ class Pieces:
         coords: npt.ArrayLike,
         vertices_per_ring: npt.ArrayLike,
         rings_per_polygon: npt.ArrayLike,
+        percents: Tally = NONE,
+        at_edge: Bools | None = None,
     ) -> Pieces:
+        ids = np.asarray(class_ids, np.uint8)
         return cls(
-            np.asarray(class_ids, np.uint8),
+            ids,
             np.asarray(coords, np.int32).reshape(-1, 2),
             starts_of(vertices_per_ring),
             starts_of(rings_per_polygon),
+            percents,
+            np.zeros(len(ids), np.bool_) if at_edge is None else at_edge,
         )
 
     @classmethod
@@ -65,6 +78,8 @@ class Pieces:
             np.concatenate([p.coords for p in parts]),
             np.concatenate([np.diff(p.ring_starts) for p in parts]),
             np.concatenate([np.diff(p.polygon_starts) for p in parts]),
+            Tally.concat((p.percents, len(p)) for p in parts),
+            np.concatenate([p.at_edge for p in parts]),
         )
 
     def __len__(self) -> int:
@@ -72,12 +87,19 @@ class Pieces:
 
     def take(self, index: Ints | Bools) -> Pieces:
         """Copies of some polygons: by position, or by a mask."""
-        polygons = np.flatnonzero(index) if index.dtype == np.bool_ else index
+        polygons = np.flatnonzero(index) if index.dtype == np.bool_ else np.asarray(index, np.int64)
         ring_counts = np.diff(self.polygon_starts)[polygons]
         rings = spans(self.polygon_starts[polygons], ring_counts)
         vertex_counts = np.diff(self.ring_starts)[rings]
         coords = self.coords[spans(self.ring_starts[rings], vertex_counts)]
-        return Pieces.of_counts(self.class_ids[polygons], coords, vertex_counts, ring_counts)
+        return Pieces.of_counts(
+            self.class_ids[polygons],
+            coords,
+            vertex_counts,
+            ring_counts,
+            self.percents.take(polygons),
+            self.at_edge[polygons],
+        )
 
     def first_pixels(self) -> tuple[Ints, Ints]:
         """Row and column of each polygon's first pixel in scan order: of its top row the leftmost pixel.
@@ -112,13 +134,16 @@ class Pieces:
             coords=self.coords,
             ring_starts=self.ring_starts,
             polygon_starts=self.polygon_starts,
+            percents=np.stack([self.percents.owner, self.percents.value, self.percents.count]),
+            at_edge=self.at_edge,
         )
         return buffer.getvalue()
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Pieces:
         with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-            return cls(arrays["class_ids"], arrays["coords"], arrays["ring_starts"], arrays["polygon_starts"])
+            rings = arrays["class_ids"], arrays["coords"], arrays["ring_starts"], arrays["polygon_starts"]
+            return cls(*rings, Tally(*arrays["percents"]), arrays["at_edge"])
 
 
 def apply(transform: Affine, points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -166,3 +191,42 @@ def polygonize_block(labels: npt.NDArray[np.uint8], window: Window, class_ids: S
     return Pieces.of_counts(
         [value for _, value in found], coords, [len(r) for r in rings], [len(p) for p in polygons]
     )
+
+
+def describe(pieces: Pieces, labels: Labels, percent: Labels | None, window: Window, scene: Window) -> Pieces:
+    """The pieces of a block with what their pixels tell: confidence, and whether they end at an edge.
+
+    pieces: as polygonize_block gives them for `window`. labels, percent: (row, col) uint8 of `window` and the pixels
+    around it, as far as they lie in the raster `scene`; 255 is nodata in both.
+    """
+    if not len(pieces):
+        return pieces
+    around = window.grow(1).overlap(scene)
+    core = window.within(around)
+    owner = _owners(pieces, labels[core], window)
+    inside = owner >= 0
+    framed = np.pad(
+        labels == NODATA, 1, constant_values=True
+    )  # beyond what was read lies the end of the raster
+    beside = framed[:-2, 1:-1] | framed[2:, 1:-1] | framed[1:-1, :-2] | framed[1:-1, 2:]
+    at_edge = np.zeros(len(pieces), np.bool_)
+    at_edge[owner[inside & beside[core]]] = True
+    percents = NONE
+    if percent is not None:
+        known = inside & (percent[core] != NODATA)
+        percents = Tally.of(owner[known], percent[core][known])
+    return replace(pieces, percents=percents, at_edge=at_edge)
+
+
+def _owners(pieces: Pieces, labels: Labels, window: Window) -> Ints:
+    """Which piece each pixel belongs to: (row, col); -1 for none."""
+    owner = np.full(labels.shape, -1, np.int64)
+    rows, cols = pieces.first_pixels()
+    first = rows - window.row, cols - window.col
+    for class_id in np.unique(pieces.class_ids).tolist():
+        parts, count = ndimage.label(labels == class_id)  # 4-connected, as the polygons are
+        mine = np.flatnonzero(pieces.class_ids == class_id)
+        number = np.full(count + 1, -1, np.int64)
+        number[parts[first[0][mine], first[1][mine]]] = mine
+        np.copyto(owner, number[parts], where=parts > 0)
+    return owner

@@ -38,7 +38,12 @@ def unite(pieces: Pieces, group: Ints, cut_cols: Ints, cut_rows: Ints) -> Pieces
     order = np.lexsort((is_hole, ring_group))
     coords = coords[spans(starts_of(counts)[:-1][order], counts[order])]
     return Pieces.of_counts(
-        pieces.class_ids[first], coords, counts[order], np.bincount(ring_group, minlength=len(names))
+        pieces.class_ids[first],
+        coords,
+        counts[order],
+        np.bincount(ring_group, minlength=len(names)),
+        pieces.percents.regroup(group),
+        np.bincount(group, pieces.at_edge, minlength=len(names)) > 0,
     )
 
 

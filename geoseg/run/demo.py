@@ -84,9 +84,10 @@ def _guide(output: Path, scene: Path) -> str:
             f"land cover  {results / 'landcover.tif'}   classes, with colors",
             f"confidence  {results / 'confidence.tif'}   percent",
             f"vectors     {results / 'vectors.gpkg'}   buildings, roads, regions with scores",
+            f"QGIS        {results / 'project.qgz'}   all of it, with names and colors",
             f"scores      {results / 'metrics.json'}, {results / 'regions.csv'}",
             "",
-            f"Open them in QGIS by dragging the folder {results} into its window,",
+            f"Open {results / 'project.qgz'} in QGIS,",
             f"or look at the figures:  cat {results / 'regions.csv'}",
         ]
     )

@@ -18,7 +18,7 @@ from ray.exceptions import RayActorError, RayError, RayTaskError
 from geoseg.errors import BlockError, GeosegError, SpecError
 from geoseg.grid.lattice import Block
 from geoseg.io.blockstore import BlockFile
-from geoseg.io.rasters import configure_gdal
+from geoseg.io.rasters import configure_gdal, limit_cache, small_cache
 from geoseg.model.runtimes import SegmenterRecipe
 from geoseg.run.work import SceneWork
 
@@ -31,6 +31,8 @@ no more than that, find a place beside the actors on a cluster of any size."""
 TASK_CPUS = 0.1
 AHEAD = 2
 """Blocks handed to an actor beyond those it maps: it reads one and writes one while it maps another."""
+ACTOR_CACHE_MB = 64
+"""GDAL's block cache in an actor: neighboring blocks mostly go to others, so that less is read twice."""
 ATTEMPTS = 3
 RESTARTS = 8
 START_TIMEOUT_S = 300.0
@@ -45,6 +47,7 @@ class SegmentActor:
 
     def __init__(self, recipe: SegmenterRecipe, lanes: int, threads: int, config: dict[str, str]) -> None:
         configure_gdal(config)
+        limit_cache(ACTOR_CACHE_MB)
         self._segmenter = recipe.build(lanes, threads)
         self._proof = recipe.prove(self._segmenter)
         self._free = Semaphore(lanes)
@@ -203,7 +206,8 @@ def _connect(address: str | None, config: dict[str, str]) -> None:
 
 def _configured(function: Callable[[T], R], item: T, config: dict[str, str]) -> R:
     configure_gdal(config)
-    return function(item)
+    with small_cache():
+        return function(item)
 
 
 def _result(reference: Any) -> Any:

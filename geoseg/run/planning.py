@@ -101,7 +101,7 @@ def check_room(ready: Prepared, job: Job, bundle: Bundle, lanes: int, block_px: 
     """Refuse what cannot fit on this machine's disk or memory, before anything is computed. Raises SpecError."""
     area = ready.scene.grid.window.area_px
     disk = (
-        area * (SCRATCH_BYTES_PX + RESULT_BYTES_PX) / 4 if ready.scene.aoi is None else area * EMPTY_BYTES_PX
+        area * (SCRATCH_BYTES_PX + RESULT_BYTES_PX / 4) if ready.scene.aoi is None else area * EMPTY_BYTES_PX
     )
     free = free_bytes(ready.output)
     if disk > free:

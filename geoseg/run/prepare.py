@@ -20,6 +20,8 @@ from geoseg.run.job import Job, SceneEntry
 from geoseg.spec import FORMAT_VERSION, SegmentSpec, digest_of
 
 SCRATCH = ".geoseg"
+RESULTS_FORMAT = 2
+"""Rises with what is made of a finished map: vectors, scores, styles. A rerun then makes them anew."""
 BLOCK_CENTERS = 3
 """A block is at most so many patch centers wide: large enough to read margins seldom, small enough to share out."""
 BLOCKS_PER_LANE = 8
@@ -138,7 +140,7 @@ def scores_key(ready: Prepared, map_key: str) -> str:
     labels, regions = ready.entry.labels, ready.entry.regions
     return digest_of(
         [
-            map_key,
+            [map_key, RESULTS_FORMAT],
             content_of(source_identity(labels)) if labels else None,
             [digest_of([r.name, r.geometry.wkb_hex]) for r in ready.regions] if regions else None,
         ]

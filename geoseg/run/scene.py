@@ -18,6 +18,7 @@ from geoseg.grid.lattice import Block
 from geoseg.io.blockstore import BlockStore
 from geoseg.io.cog import write_cog
 from geoseg.io.files import make_folder, remove_folder
+from geoseg.io.qgis import SIDECARS, write_qgis
 from geoseg.io.rasters import small_cache
 from geoseg.legend import NODATA, Legend
 from geoseg.model.bundle import Bundle
@@ -92,7 +93,7 @@ class SceneRun:
         return all((self.ready.folder / name).is_file() for name in names)
 
     def _rest(self) -> list[str]:
-        names = [VECTORS]
+        names = [VECTORS, *SIDECARS]
         if self.ready.entry.labels:
             names.append("metrics.json")
             if self.ready.entry.regions:
@@ -183,7 +184,7 @@ class SceneRun:
 
     def _vectors_and_scores(self, landcover: Path) -> None:
         engine, staging, ready = self.engine(), self.ready.staging, self.ready
-        legend, scores = self.bundle.card.legend, None
+        scores = None
         if ready.entry.labels:
             with self.report.timed("evaluate"):
                 self.reporter.stage(ready.name, "evaluate", self.report.megapixels)
@@ -193,7 +194,12 @@ class SceneRun:
                 self.reporter.end_stage()
         with self.report.timed("vectorize"):
             self.reporter.stage(ready.name, "vectorize", self.report.megapixels)
-            write_vectors(landcover, legend, ready, scores, staging / VECTORS, engine.map)
+            confidence = landcover.with_name(CONFIDENCE)
+            card = self.bundle.card
+            write_vectors(landcover, confidence, card, ready, scores, staging / VECTORS, engine.map)
+            layers = ["buildings", "roads", *(["regions"] if ready.regions else [])]
+            columns = scores.columns() if scores is not None else ["region"]
+            write_qgis(staging, card.legend, ready.scene.grid, layers, columns, title=ready.name)
             self.reporter.end_stage()
 
     def _publish(self, keys: dict[str, str]) -> None:

@@ -16,8 +16,8 @@ WEIGHTS_IN_MEMORY = 6
 """A network in memory over its weights on disk: float16 becomes float32, and the runtime packs a copy."""
 ACTIVATION_BYTES_PX = 250
 """Activations of a network, per pixel of a patch (measured: 95 in bfloat16, 170 in float32, for DeepLabV3+)."""
-SCRATCH_BYTES_PX = 0.6
-"""A block file, per pixel: two bytes, compressed; confidence takes most of it."""
+SCRATCH_BYTES_PX = 2.0
+"""A block file, per pixel: class and confidence, not compressed."""
 RESULT_BYTES_PX = 0.8
 """Both rasters with their overviews, and the vectors."""
 STRIP_BYTES_PX = 12.0

@@ -7,11 +7,12 @@ filtered before the join, so the polygons are those of the uncut raster, for any
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import shapely
@@ -20,8 +21,8 @@ from geoseg.errors import SpecError
 from geoseg.grid.geogrid import GeoGrid
 from geoseg.grid.window import Window
 from geoseg.legend import NODATA, ROLES, Legend
-from geoseg.pixels.footprints import clip, geodesic_areas_m2
-from geoseg.pixels.polygons import Geometries, Pieces, polygonize_block
+from geoseg.pixels.footprints import clip, geodesic_sizes_m
+from geoseg.pixels.polygons import Bools, Geometries, Ints, Pieces, describe, polygonize_block
 from geoseg.pixels.seams import StripJoiner, join_blocks
 from geoseg.stages.protocols import ClassSource, Mapper
 
@@ -29,6 +30,19 @@ BLOCK_PX = 2048
 STRIP_AREA_PX = 8_000_000
 LAYER_OF_ROLE = {"building": "buildings", "road": "roads"}
 RAW_LAYER = "polygons"
+FIELDS = {
+    "id": "sixteen hex digits that follow from place and outline alone: the same footprint, the same id",
+    "class_id": "class of the map",
+    "class_name": "its name",
+    "area_m2": "area on the ellipsoid, in square metres",
+    "perimeter_m": "length of all rings on the ellipsoid, in metres",
+    "confidence_mean": "mean confidence of its pixels, in percent",
+    "confidence_p10": "the confidence that nine of ten pixels reach, in percent",
+    "touches_edge": "whether it ends at the edge of the scene or at nodata, so that it may go on there",
+    "clipped": "whether the area of interest has cut it",
+}
+"""What a described layer says of each polygon; the facts of its context follow."""
+LOW_PERCENT = 10
 
 
 def strip_px(width: int) -> int:
@@ -41,16 +55,42 @@ class Layer:
     """A layer of the output.
 
     classes: ids with names, None where unknown.
-    tells_clipped: whether it says which polygons an area of interest has cut.
+    described: whether its polygons come with more than their class and area: see FIELDS.
     """
 
     name: str
     classes: tuple[tuple[int, str | None], ...]
-    tells_clipped: bool = True
+    described: bool = True
 
     @property
     def class_ids(self) -> tuple[int, ...]:
         return tuple(class_id for class_id, _ in self.classes)
+
+
+@dataclass(frozen=True)
+class Context:
+    """What is known of a raster besides its classes.
+
+    confidence: percent per pixel on the same grid. aoi: (multi)polygon in the raster's CRS; what sticks out of it is
+    cut off. facts: what is the same for all polygons, such as the scene's name; a field each.
+    """
+
+    confidence: ClassSource | None = None
+    aoi: shapely.Geometry | None = None
+    facts: tuple[tuple[str, str | None], ...] = ()
+
+
+PLAIN = Context()
+
+
+class Found(NamedTuple):
+    """A closed polygon on its way to a layer. percents are NaN where the confidence is unknown."""
+
+    class_id: int
+    mean_percent: float
+    low_percent: float
+    at_edge: bool
+    wkb: bytes
 
 
 @dataclass(frozen=True)
@@ -66,10 +106,8 @@ class StripFile:
 class Spool(Protocol):
     """Brings polygons into scan order."""
 
-    def add(
-        self, rows: Sequence[int], cols: Sequence[int], class_ids: Sequence[int], wkb: Sequence[bytes], /
-    ) -> None: ...
-    def read(self, class_ids: Sequence[int], /) -> Iterator[tuple[list[int], list[bytes]]]: ...
+    def add(self, rows: Sequence[int], cols: Sequence[int], found: Sequence[Found], /) -> None: ...
+    def read(self, class_ids: Sequence[int], /) -> Iterator[list[Found]]: ...
 
 
 class LayerWriter(Protocol):
@@ -100,7 +138,7 @@ def raw_layers(legend: Legend | None, nodata: int | None) -> tuple[Layer, ...]:
     """One layer with all classes but nodata. Without a legend the names are null."""
     names: dict[int, str] = {c.id: c.name for c in legend.classes} if legend else {}
     classes = tuple((i, names.get(i)) for i in range(NODATA) if i != nodata)
-    return (Layer(RAW_LAYER, classes, tells_clipped=False),)
+    return (Layer(RAW_LAYER, classes, described=False),)
 
 
 def vectorize(
@@ -109,12 +147,11 @@ def vectorize(
     store: VectorStore,
     mapper: Mapper,
     block_px: int = BLOCK_PX,
-    aoi: shapely.Geometry | None = None,
+    context: Context = PLAIN,
 ) -> dict[str, int]:
     """Write the polygons of some classes; returns how many each layer has.
 
     block_px: side of the windows that are read; decides memory, not the result.
-    aoi: (multi)polygon in the raster's CRS; what sticks out of it is cut off.
     Raises SpecError for a block size below 1 px, SourceError where pixels cannot be read, OutputError where
     the output cannot be written.
     """
@@ -125,28 +162,50 @@ def vectorize(
     strips = [
         Window(row, 0, block_px, scene.width).overlap(scene) for row in range(0, scene.height, block_px)
     ]
-    task = partial(polygonize_strip, source, class_ids, block_px, store)
-    files = tuple(mapper(task, strips))
-    (counts,) = mapper(partial(join_strips, source.grid, tuple(layers), aoi, store), [files])
+    described = any(layer.described for layer in layers)
+    cut = partial(_described_block, source, context.confidence) if described else partial(_block, source)
+    files = tuple(mapper(partial(polygonize_strip, cut, class_ids, block_px, store), strips))
+    (counts,) = mapper(partial(join_strips, source.grid, tuple(layers), context, store), [files])
     return counts
 
 
 def polygonize_strip(
-    source: ClassSource, class_ids: Sequence[int], block_px: int, store: VectorStore, strip: Window
+    cut: Callable[[Sequence[int], Window], Pieces],
+    class_ids: Sequence[int],
+    block_px: int,
+    store: VectorStore,
+    strip: Window,
 ) -> StripFile:
     """Polygonize one strip block by block, join its blocks, and keep the pieces in a scratch file."""
     cuts = range(strip.col, strip.col_end, block_px)
     blocks = [Window(strip.row, col, strip.height, block_px).overlap(strip) for col in cuts]
-    pieces = join_blocks([polygonize_block(source.read(b), b, class_ids) for b in blocks], cuts[1:])
+    pieces = join_blocks([cut(class_ids, block) for block in blocks], cuts[1:])
     name = f"strip_{strip.row:09d}.npz"
     store.put(name, pieces.to_bytes())
     return StripFile(name, strip, len(pieces), len(pieces.coords))
 
 
+def _block(source: ClassSource, class_ids: Sequence[int], window: Window) -> Pieces:
+    return polygonize_block(source.read(window), window, class_ids)
+
+
+def _described_block(
+    source: ClassSource, confidence: ClassSource | None, class_ids: Sequence[int], window: Window
+) -> Pieces:
+    scene = source.grid.window
+    around = window.grow(1).overlap(scene)
+    labels = source.read(around)
+    if source.nodata is not None:
+        labels = np.where(labels == source.nodata, np.uint8(NODATA), labels)
+    pieces = polygonize_block(labels[window.within(around)], window, class_ids)
+    percent = None if confidence is None else confidence.read(around)
+    return describe(pieces, labels, percent, window, scene)
+
+
 def join_strips(
     grid: GeoGrid,
     layers: Sequence[Layer],
-    aoi: shapely.Geometry | None,
+    context: Context,
     store: VectorStore,
     strips: Sequence[StripFile],
 ) -> dict[str, int]:
@@ -156,43 +215,78 @@ def join_strips(
         for strip in strips:
             closed = joiner.add(Pieces.from_bytes(store.get(strip.name)), strip.window)
             rows, cols = closed.first_pixels()
-            wkb = shapely.to_wkb(closed.geometries(grid.transform))
-            spool.add(rows.tolist(), cols.tolist(), closed.class_ids.tolist(), wkb.tolist())
-        if aoi is not None:
-            aoi = shapely.make_valid(aoi, method="structure", keep_collapsed=False)
-        return {layer.name: _write_layer(layer, grid, aoi, spool, writer) for layer in layers}
+            spool.add(rows.tolist(), cols.tolist(), _found(closed, grid))
+        if context.aoi is not None:
+            area = shapely.make_valid(context.aoi, method="structure", keep_collapsed=False)
+            context = replace(context, aoi=area)
+        return {layer.name: _write_layer(layer, grid, context, spool, writer) for layer in layers}
 
 
-def _write_layer(
-    layer: Layer, grid: GeoGrid, aoi: shapely.Geometry | None, spool: Spool, writer: LayerWriter
-) -> int:
-    columns_of: Callable[..., dict[str, np.ndarray[Any, Any]]] = partial(_columns, layer, grid)
+def _found(closed: Pieces, grid: GeoGrid) -> list[Found]:
+    columns = (
+        closed.class_ids,
+        closed.percents.means(len(closed)),
+        closed.percents.percentiles(len(closed), LOW_PERCENT),
+        closed.at_edge,
+        shapely.to_wkb(closed.geometries(grid.transform)),
+    )
+    return [Found(*row) for row in zip(*(column.tolist() for column in columns), strict=True)]
+
+
+def _write_layer(layer: Layer, grid: GeoGrid, context: Context, spool: Spool, writer: LayerWriter) -> int:
     nothing = np.zeros(0, dtype=object)
-    writer.append(layer.name, [], columns_of(nothing, np.zeros(0, np.int32), np.zeros(0, np.bool_)))
+    writer.append(
+        layer.name,
+        [],
+        _columns(layer, grid, context, nothing, [], np.zeros(0, np.int64), np.zeros(0, np.bool_)),
+    )
     count = 0
-    for ids, wkb in spool.read(layer.class_ids):
-        polygons: Geometries = shapely.from_wkb(np.array(wkb, dtype=object))
-        class_ids = np.array(ids, np.int32)
-        clipped = np.zeros(len(polygons), np.bool_)
-        if aoi is not None:
-            polygons, whole, clipped = clip(polygons, aoi, grid.transform)
-            class_ids = class_ids[whole]
-        writer.append(layer.name, shapely.to_wkb(polygons).tolist(), columns_of(polygons, class_ids, clipped))
+    for batch in spool.read(layer.class_ids):
+        polygons: Geometries = shapely.from_wkb(np.array([found.wkb for found in batch], dtype=object))
+        whole, clipped = np.arange(len(batch)), np.zeros(len(batch), np.bool_)
+        if context.aoi is not None:
+            polygons, whole, clipped = clip(polygons, context.aoi, grid.transform)
+        columns = _columns(layer, grid, context, polygons, batch, whole, clipped)
+        writer.append(layer.name, shapely.to_wkb(polygons).tolist(), columns)
         count += len(polygons)
     return count
 
 
 def _columns(
-    layer: Layer,
-    grid: GeoGrid,
-    polygons: Geometries,
-    class_ids: np.ndarray[Any, Any],
-    clipped: np.ndarray[Any, Any],
-) -> dict[str, np.ndarray[Any, Any]]:
+    layer: Layer, grid: GeoGrid, context: Context, polygons: Geometries, batch: Sequence[Found], whole: Ints,
+    clipped: Bools,
+) -> dict[str, np.ndarray[Any, Any]]:  # fmt: skip
+    """The fields of some polygons. whole: (polygon,), which of the batch each comes from."""
     names = dict(layer.classes)
-    columns = {
+    class_ids = np.array([found.class_id for found in batch], np.int32)[whole]
+    area, perimeter = geodesic_sizes_m(polygons, grid.crs, grid.transform)
+    columns: dict[str, np.ndarray[Any, Any]] = {
         "class_id": class_ids,
         "class_name": np.array([names[i] for i in class_ids.tolist()], dtype=object),
-        "area_m2": geodesic_areas_m2(polygons, grid.crs, grid.transform),
+        "area_m2": area,
     }
-    return columns | {"clipped": clipped} if layer.tells_clipped else columns
+    if not layer.described:
+        return columns
+    return (
+        {"id": _ids(batch, whole)}
+        | columns
+        | {
+            "perimeter_m": perimeter,
+            "confidence_mean": np.array([found.mean_percent for found in batch], np.float64)[whole],
+            "confidence_p10": np.array([found.low_percent for found in batch], np.float64)[whole],
+            "touches_edge": np.array([found.at_edge for found in batch], np.bool_)[whole],
+            "clipped": clipped,
+        }
+        | {name: np.full(len(polygons), value, dtype=object) for name, value in context.facts}
+    )
+
+
+def _ids(batch: Sequence[Found], whole: Ints) -> np.ndarray[Any, Any]:
+    """Names that follow from place and outline alone; the further parts of a polygon that was cut are numbered."""
+    names = [hashlib.sha256(found.wkb).hexdigest()[:16] for found in batch]
+    parts = np.arange(len(whole)) - np.searchsorted(whole, whole)
+    found = [
+        names[i] if not part else f"{names[i]}-{part}"
+        for i, part in zip(whole.tolist(), parts.tolist(), strict=True)
+    ]
+    return np.array(found, dtype=object)

@@ -15,6 +15,7 @@ from pyproj import CRS
 from geoseg.errors import OutputError, SourceError
 from geoseg.io import vectors
 from geoseg.io.vectors import GeoPackageStore
+from geoseg.stages.vectorize import Found
 
 UTM = CRS.from_epsg(32640).to_wkt()
 COLUMNS = {
@@ -88,12 +89,16 @@ def test_the_spool_gives_back_scan_order_in_batches(tmp_path, monkeypatch):
     rows, cols, classes = places // 7 * 100_000, places % 7 * 400_000, places % 3
     with GeoPackageStore.beside(tmp_path / "out.gpkg") as store, store.spool() as spool:
         for part in np.array_split(np.arange(40), 4):
-            wkb = [str(place).encode() for place in places[part]]
-            spool.add(rows[part].tolist(), cols[part].tolist(), classes[part].tolist(), wkb)
+            found = [
+                Found(int(c), float("nan"), 7.5, bool(p % 2), str(p).encode())
+                for c, p in zip(classes[part], places[part], strict=True)
+            ]
+            spool.add(rows[part].tolist(), cols[part].tolist(), found)
         batches = list(spool.read((0, 2)))
-    assert max(len(ids) for ids, _ in batches) == 3
-    found = [(int(w), i) for ids, wkb in batches for i, w in zip(ids, wkb, strict=True)]
-    assert found == [(place, place % 3) for place in range(40) if place % 3 in (0, 2)]
+    assert max(map(len, batches)) == 3
+    found = [(int(one.wkb), one.class_id, one.at_edge, one.low_percent) for batch in batches for one in batch]
+    assert found == [(place, place % 3, place % 2 == 1, 7.5) for place in range(40) if place % 3 in (0, 2)]
+    assert all(np.isnan(one.mean_percent) for batch in batches for one in batch)
     assert os.listdir(tmp_path) == []
 
 
@@ -132,7 +137,7 @@ try:
     with GeoPackageStore.beside({str(tmp_path / "out.gpkg")!r}) as store:
         with store.spool() as spool, store.writer(UTM) as writer:
             for k in range(20_000):
-                spool.add([k], [0], [1], [SQUARES[0]])
+                spool.add([k], [0], [Found(1, 1.0, 1.0, True, SQUARES[0])])
             many = {{name: np.repeat(values, 10_000) for name, values in COLUMNS.items()}}
             writer.append("roads", SQUARES * 10_000, many)
 except OutputError as error:

@@ -13,7 +13,7 @@ from pyproj import CRS, Geod, Proj, Transformer
 from shapely.geometry import shape
 
 from geoseg.grid.window import Window
-from geoseg.pixels.footprints import clip, geodesic_areas_m2
+from geoseg.pixels.footprints import clip, geodesic_sizes_m
 from geoseg.pixels.polygons import EMPTY, Pieces, polygonize_block
 from geoseg.pixels.seams import StripJoiner, join_blocks
 from tests.data import DATA, needs_data
@@ -213,12 +213,15 @@ def test_areas_are_those_on_the_ellipsoid():
     transform = Affine(0.8, 0, 345742, 0, -0.8, 2767004)
     labels = np.random.default_rng(4).integers(0, 3, (60, 80)).astype(np.uint8)
     polygons = join(labels, [30], [50], (0, 1, 2)).geometries(transform)
-    areas = geodesic_areas_m2(polygons, UTM, transform)
+    areas, perimeters = geodesic_sizes_m(polygons, UTM, transform)
 
     to_lonlat = Transformer.from_crs(32640, 4326, always_xy=True)
-    for polygon, area in zip(polygons, areas, strict=True):
+    for polygon, area, perimeter in zip(polygons, areas, perimeters, strict=True):
         on_earth = shapely.transform(polygon, lambda xy: np.column_stack(to_lonlat.transform(*xy.T)))
-        assert area == pytest.approx(abs(Geod(ellps="WGS84").geometry_area_perimeter(on_earth)[0]), rel=1e-6)
+        geod = Geod(ellps="WGS84")
+        assert area == pytest.approx(abs(geod.geometry_area_perimeter(on_earth)[0]), rel=1e-6)
+        rings = [on_earth.exterior, *on_earth.interiors]
+        assert perimeter == pytest.approx(sum(map(geod.geometry_length, rings)), rel=1e-6)
     scale = Proj(32640).get_factors(*to_lonlat.transform(345774, 2766980)).areal_scale
     assert areas.sum() == pytest.approx(labels.size * 0.64 / scale, rel=1e-6)
 
@@ -231,13 +234,13 @@ def test_areas_follow_straight_map_edges_and_need_a_crs():
         corner.ravel() for corner in np.meshgrid(np.arange(200) / 10 + 10, np.arange(100) / 10 + 50)
     )
     cells = shapely.box(west, south, west + 0.1, south + 0.1)
-    (area,) = geodesic_areas_m2(wide, lonlat, transform)
-    assert area == pytest.approx(geodesic_areas_m2(cells, lonlat, transform).sum(), rel=1e-5)
-    assert np.isnan(geodesic_areas_m2(wide, None, transform)).all()
+    ((area,), _) = geodesic_sizes_m(wide, lonlat, transform)
+    assert area == pytest.approx(geodesic_sizes_m(cells, lonlat, transform)[0].sum(), rel=1e-5)
+    assert np.isnan(geodesic_sizes_m(wide, None, transform)).all()
     local = (
         'ENGCRS["site",EDATUM["site"],CS[Cartesian,2],AXIS["x",east],AXIS["y",north],LENGTHUNIT["metre",1]]'
     )
-    assert np.isnan(geodesic_areas_m2(wide, local, transform)).all()
+    assert np.isnan(geodesic_sizes_m(wide, local, transform)).all()
 
 
 def test_an_area_of_interest_cuts_polygons_and_says_which():

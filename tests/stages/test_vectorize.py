@@ -27,7 +27,7 @@ from geoseg.io.classmap import TAG_LEGEND, ClassMap
 from geoseg.io.vectors import GeoPackageStore
 from geoseg.legend import NODATA, LandClass, Legend
 from geoseg.run.vectorizing import vectorize_file
-from geoseg.stages.vectorize import raw_layers, role_layers, vectorize
+from geoseg.stages.vectorize import FIELDS, Context, raw_layers, role_layers, vectorize
 from tests.data import DATA, needs_data
 
 LEGEND = Legend(
@@ -81,13 +81,24 @@ class MemoryStore:
         self.rows += zip(*columns, strict=True)
 
     def read(self, class_ids):
-        found = [(i, wkb) for _, _, i, wkb in sorted(self.rows) if i in class_ids]
+        found = [one for _, _, one in sorted(self.rows, key=lambda row: row[:2]) if one.class_id in class_ids]
         for at in range(0, len(found), 2):
-            yield tuple(map(list, zip(*found[at : at + 2], strict=True)))
+            yield found[at : at + 2]
 
     def append(self, layer, wkb, columns):
         rows = zip(wkb, *(values.tolist() for values in columns.values()), strict=True)
         self.layers.setdefault(layer, []).extend([repr(row) for row in rows])
+
+
+class KeepingStore(MemoryStore):
+    """Keeps features as they were written."""
+
+    def append(self, layer, wkb, columns):
+        rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+        self.layers.setdefault(layer, []).extend(zip(wkb, rows, strict=True))
+
+    def rows_of(self, *layers):
+        return [row for layer in layers for row in self.layers[layer]]
 
 
 def shuffled(function, items):
@@ -104,9 +115,11 @@ def in_threads(function, items):
         yield from pool.map(function, items)
 
 
-def layers_of(labels, layers, block_px, mapper=map, aoi=None):
+def layers_of(labels, layers, block_px, mapper=map, aoi=None, percent=None):
     store = MemoryStore()
-    counts = vectorize(Raster(labels), layers, store, mapper, block_px, aoi)
+    confidence = None if percent is None else Raster(percent)
+    context = Context(confidence, aoi, (("scene", "x"), ("date", None)))
+    counts = vectorize(Raster(labels), layers, store, mapper, block_px, context)
     assert counts == {name: len(rows) for name, rows in store.layers.items()}
     return store.layers
 
@@ -120,7 +133,33 @@ def label_images():
 @given(label_images(), st.integers(1, 9), st.sampled_from([map, shuffled, in_threads]), st.booleans())
 def test_layers_are_the_same_for_any_block_size_and_order(labels, block_px, mapper, raw):
     layers = raw_layers(None, 0) if raw else role_layers(LEGEND)
-    assert layers_of(labels, layers, block_px, mapper) == layers_of(labels, layers, 100)
+    percent = percent_of(labels)
+    assert layers_of(labels, layers, block_px, mapper, percent=percent) == layers_of(
+        labels, layers, 100, percent=percent
+    )
+
+
+def percent_of(labels):
+    noise = np.random.default_rng(labels.size).integers(0, 101, labels.shape).astype(np.uint8)
+    return np.where(labels == NODATA, np.uint8(NODATA), noise)
+
+
+@settings(max_examples=60, deadline=None)
+@given(label_images(), st.integers(1, 9))
+def test_what_a_polygon_says_of_its_pixels(labels, block_px):
+    """Against rasterio burning each polygon by itself, and numpy."""
+    percent, store = percent_of(labels), KeepingStore()
+    vectorize(Raster(labels), role_layers(LEGEND), store, map, block_px, Context(Raster(percent)))
+    outside = np.pad(labels == NODATA, 1, constant_values=True)
+    beside = outside[:-2, 1:-1] | outside[2:, 1:-1] | outside[1:-1, :-2] | outside[1:-1, 2:]
+    for wkb, row in store.rows_of("buildings", "roads"):
+        pixels = rasterio.features.rasterize([shapely.from_wkb(wkb)], labels.shape, transform=TRANSFORM) > 0
+        assert (labels[pixels] == row["class_id"]).all()
+        assert row["confidence_mean"] == pytest.approx(percent[pixels].mean())
+        assert row["confidence_p10"] == np.percentile(percent[pixels], 10, method="inverted_cdf")
+        assert row["touches_edge"] == beside[pixels].any()
+    ids = [row["id"] for _, row in store.rows_of("buildings", "roads")]
+    assert len(set(ids)) == len(ids)
 
 
 @settings(max_examples=60, deadline=None)
@@ -135,11 +174,12 @@ def test_an_area_of_interest_gives_the_same_parts_for_any_block_size(labels, blo
 def test_layers_by_role_and_raw():
     labels = np.array([[1, 1, 2, 255], [0, 3, 3, 2]], np.uint8)
     found = layers_of(labels, role_layers(LEGEND), 1)
-    assert [row.split(", ", 1)[1] for row in found["buildings"]] == [
-        "1, 'house', nan, False)",
-        "3, 'shed', nan, False)",
+    plain = "nan, nan, nan, nan, True, False, 'x', None)"
+    assert [row.split(", ", 2)[2] for row in found["buildings"]] == [
+        f"1, 'house', {plain}",
+        f"3, 'shed', {plain}",
     ]
-    assert [row.split(", ", 1)[1] for row in found["roads"]] == ["2, 'street', nan, False)"] * 2
+    assert [row.split(", ", 2)[2] for row in found["roads"]] == [f"2, 'street', {plain}"] * 2
     found = layers_of(labels, raw_layers(None, 2), 1)
     assert [row.split(", ", 1)[1] for row in found["polygons"]] == [f"{i}, None, nan)" for i in (1, 0, 3)]
 
@@ -177,7 +217,7 @@ def test_a_file_of_buildings_and_roads(tmp_path):
     counts = vectorize_file(write_raster(tmp_path / "map.tif", labels), output, False, 7, map)
     for layer, ids in (("buildings", (1, 3)), ("roads", (2,))):
         frame = pyogrio.read_dataframe(output, layer=layer, fid_as_index=True)
-        assert list(frame.columns) == ["class_id", "class_name", "area_m2", "clipped", "geometry"]
+        assert list(frame.columns) == [*FIELDS, "geometry"]
         found = rasterio.features.shapes(labels, connectivity=4, transform=TRANSFORM)
         whole = {(int(v), shapely.normalize(shape(g)).wkb) for g, v in found if v in ids}
         assert set(zip(frame["class_id"], shapely.to_wkb(frame.geometry), strict=True)) == whole
@@ -229,7 +269,7 @@ def test_vectors_of_a_masked_map_end_at_the_area_of_interest(tmp_path):
     labels[inside == 0] = NODATA
     source = ClassMap.open(write_raster(tmp_path / "map.tif", labels))
     with GeoPackageStore.beside(tmp_path / "out.gpkg") as store:
-        vectorize(source, role_layers(LEGEND), store, map, 6, aoi)
+        vectorize(source, role_layers(LEGEND), store, map, 6, Context(aoi=aoi))
     frame = pyogrio.read_dataframe(tmp_path / "out.gpkg", layer="buildings")
     assert frame["clipped"].tolist() == [True, True, False]
     assert frame["class_id"].tolist() == [1, 1, 3]
