@@ -142,6 +142,15 @@ def _job_options(command: Callable[..., Any]) -> Callable[..., Any]:
             help="[default: auto, bfloat16 where it is as good]",
         ),
         click.option(
+            "--format",
+            multiple=True,
+            type=click.Choice(["gpkg", "parquet", "fgb", "geojson"]),
+            help="Copy each vector layer to a file of its own, too; may be given several times.",
+        ),
+        click.option(
+            "--crs", metavar="CRS", help="CRS of these copies, such as EPSG:4326.  [default: the scene's]"
+        ),
+        click.option(
             "--overwrite",
             is_flag=True,
             default=None,

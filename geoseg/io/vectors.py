@@ -21,6 +21,7 @@ from geoseg.errors import OutputError
 from geoseg.io.files import publish_bytes, remove_folder
 from geoseg.stages.vectorize import Found
 
+REGIONS_LAYER = "regions"
 BATCH = 1_000
 """Features held in memory at once; with 20,000 the peak was twice as high and nothing was faster."""
 
@@ -187,7 +188,9 @@ def add_region_layer(
     frame = geopandas.GeoDataFrame(table, geometry=whole, crs=crs)
     with output_errors(path), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "'crs' was not provided")
-        frame.to_file(path, layer="regions", driver="GPKG", engine="pyogrio", geometry_type="MultiPolygon")
+        frame.to_file(
+            path, layer=REGIONS_LAYER, driver="GPKG", engine="pyogrio", geometry_type="MultiPolygon"
+        )
 
 
 @contextmanager

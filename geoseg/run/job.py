@@ -70,6 +70,10 @@ class Job(BaseModel):
     bands: tuple[int, ...] = Field((), description="bands of the scene, in the model's order, counted from 1")
     runtime: Literal["auto", "openvino", "torch"] = "auto"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    formats: tuple[Literal["gpkg", "parquet", "fgb", "geojson"], ...] = Field(
+        (), alias="format", description="copies of each vector layer, a file each, beside vectors.gpkg"
+    )
+    crs: str | None = Field(None, description="CRS of these copies; that of the scene if not given")
     overwrite: bool = Field(False, description="replace results of another model or other parameters")
     config: dict[str, str] = Field(default_factory=dict, description="GDAL options")
     json_events: bool = Field(False, alias="json", description="events as JSON lines")
@@ -92,6 +96,12 @@ class Job(BaseModel):
             if not key or "=" in key or "\0" in key + value:
                 raise ValueError(f"{key!r}: {value!r} is no GDAL option")
         return config
+
+    @model_validator(mode="after")
+    def _crs_of_copies(self) -> Job:
+        if self.crs is not None and not self.formats:
+            raise ValueError("crs: is that of the copies that --format writes; name a format, too")
+        return self
 
     @model_validator(mode="after")
     def _one_folder_each(self) -> Job:

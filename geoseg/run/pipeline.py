@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from geoseg.errors import BlockError, GeosegError, ModelError, OutputError, SpecError
+from geoseg.errors import BlockError, GeosegError, ModelError, OutputError, SourceError, SpecError
 from geoseg.io.files import make_folder, publish_bytes, publish_json
 from geoseg.io.rasters import configure_gdal
 from geoseg.model.bundle import Bundle
@@ -21,6 +21,7 @@ from geoseg.run.events import Reporter
 from geoseg.run.job import Job
 from geoseg.run.ledger import Ledger
 from geoseg.run.prepare import Prepared, map_recipe, prepare
+from geoseg.run.results import write_run_catalog
 from geoseg.run.scene import SceneReport, SceneRun
 from geoseg.run.versions import versions
 
@@ -40,7 +41,7 @@ class Run:
     def go(self) -> int:
         """Run the job and write run.json. Returns the exit code; raises GeosegError where nothing could start."""
         job = self.job
-        started = datetime.now(UTC)
+        self.started = datetime.now(UTC).isoformat(timespec="seconds")
         configure_gdal(job.config)
         self.bundle = Bundle.open(job.model)
         self.spec = job.segment_spec(self.bundle.card.patch_px)
@@ -58,7 +59,7 @@ class Run:
         finally:
             if self._engine is not None:
                 self._engine.close()
-            self._write_summary(started)
+            self._write_summary()
         if all(r.error is None for r in self.reports):
             return DONE
         return SOME_FAILED if started_any else NOTHING_STARTED
@@ -71,7 +72,7 @@ class Run:
 
     def _one(self, ready: Prepared) -> bool:
         """Map one scene. False where it could not even begin."""
-        report = SceneReport(ready.name)
+        report = SceneReport(ready.name, started=self.started)
         for line in ready.scene.warnings:
             self.reporter.say("warning", f"{ready.scene.path}: {line}", scene=ready.name)
         try:
@@ -142,10 +143,10 @@ class Run:
             **dataclasses.asdict(report),
         )
 
-    def _write_summary(self, started: datetime) -> None:
+    def _write_summary(self) -> None:
         summary: dict[str, Any] = {
             "format": 1,
-            "started": started.isoformat(timespec="seconds"),
+            "started": self.started,
             "ended": datetime.now(UTC).isoformat(timespec="seconds"),
             "versions": versions(),
             "model": {
@@ -161,5 +162,6 @@ class Run:
         }
         try:
             publish_json(Path(self.job.output) / SUMMARY, summary)
-        except OutputError as error:  # a full disk must not hide what became of the scenes
+            write_run_catalog(Path(self.job.output))
+        except (OutputError, SourceError) as error:  # a full disk must not hide what became of the scenes
             self._failed(SceneReport(SUMMARY), error)

@@ -10,6 +10,7 @@ from typing import Any
 from geoseg.errors import GeosegError, SourceError
 from geoseg.grid.lattice import Block, Blocks, Lattice
 from geoseg.io.classmap import ClassMap
+from geoseg.io.formats import known_crs
 from geoseg.io.identity import content_of, source_identity
 from geoseg.io.masks import AreaOfInterest, Mask
 from geoseg.io.regions import NamedPolygon, read_polygons
@@ -79,7 +80,8 @@ class Prepared:
 
 
 def prepare(job: Job, bundle: Bundle, spec: SegmentSpec) -> tuple[list[Prepared], dict[str, GeosegError]]:
-    """All scenes of a job that can be mapped, and why the others cannot."""
+    """All scenes of a job that can be mapped, and why the others cannot. Raises SpecError for an unknown CRS."""
+    known_crs(job.crs)
     ready, refused = [], {}
     for entry in job.scenes:
         try:
@@ -91,6 +93,11 @@ def prepare(job: Job, bundle: Bundle, spec: SegmentSpec) -> tuple[list[Prepared]
 
 def _prepare_one(entry: SceneEntry, job: Job, bundle: Bundle, spec: SegmentSpec) -> Prepared:
     scene = open_scene(entry.path, bundle.card.input_spec, job.bands, job.gsd)
+    if scene.grid.crs is None and (job.crs or "geojson" in job.formats):
+        wanted = f"in {job.crs}" if job.crs else "as GeoJSON"
+        raise SourceError(
+            f"has no CRS, so its polygons cannot be written {wanted}; state it with gdal_edit.py", entry.path
+        )
     mask = Mask.open(entry.mask, scene.grid, job.mask_values) if entry.mask else None
     aoi = AreaOfInterest.open(job.aoi, scene.grid) if job.aoi else None
     scene = replace(scene, mask=mask, aoi=aoi)
@@ -135,12 +142,12 @@ def map_recipe(
     return recipe, identities
 
 
-def scores_key(ready: Prepared, map_key: str) -> str:
+def scores_key(ready: Prepared, map_key: str, job: Job) -> str:
     """Digest of all that decides scores and vectors beside the map itself."""
     labels, regions = ready.entry.labels, ready.entry.regions
     return digest_of(
         [
-            [map_key, RESULTS_FORMAT],
+            [map_key, RESULTS_FORMAT, sorted(job.formats), job.crs if job.formats else None],
             content_of(source_identity(labels)) if labels else None,
             [digest_of([r.name, r.geometry.wkb_hex]) for r in ready.regions] if regions else None,
         ]

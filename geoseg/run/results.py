@@ -1,19 +1,30 @@
-"""Vector layers of a finished map."""
+"""What is made of a finished map: vector layers, copies of them, what QGIS and catalogs want."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import shapely
 
 from geoseg.io.classmap import ClassMap
+from geoseg.io.formats import export_layers
+from geoseg.io.qgis import write_qgis
 from geoseg.io.sources import acquired
-from geoseg.io.vectors import GeoPackageStore, add_region_layer
+from geoseg.io.stac import CATALOG, ITEM, MapFacts, UsedModel, write_catalog, write_item
+from geoseg.io.vectors import REGIONS_LAYER, GeoPackageStore, add_region_layer
+from geoseg.legend import Legend
+from geoseg.model.bundle import CARD, Bundle
 from geoseg.model.card import ModelCard
+from geoseg.run.job import Job
 from geoseg.run.prepare import Prepared
+from geoseg.run.versions import versions
 from geoseg.stages.evaluate import Scores
 from geoseg.stages.protocols import Mapper
-from geoseg.stages.vectorize import Context, role_layers, strip_px, vectorize
+from geoseg.stages.vectorize import LAYER_OF_ROLE, Context, role_layers, strip_px, vectorize
+
+VECTORS = "vectors.gpkg"
+LAYERS = (*LAYER_OF_ROLE.values(), REGIONS_LAYER)
 
 
 def write_vectors(
@@ -35,3 +46,35 @@ def write_vectors(
     if ready.regions:
         rows = scores.rows() if scores is not None else [{"region": region.name} for region in ready.regions]
         add_region_layer(path, [region.geometry for region in ready.regions], rows, ready.scene.grid.crs)
+
+
+def _layers(ready: Prepared) -> list[str]:
+    return [layer for layer in LAYERS if layer != REGIONS_LAYER or ready.regions]
+
+
+def copies(ready: Prepared, formats: Sequence[str]) -> list[str]:
+    """The files that hold one layer each."""
+    return [f"{layer}.{name}" for layer in _layers(ready) for name in formats]
+
+
+def finish_vectors(folder: Path, legend: Legend, ready: Prepared, scores: Scores | None, job: Job) -> None:
+    """Add styles and a QGIS project to `folder`, and copies of the layers in other formats where they are wanted."""
+    export_layers(folder / VECTORS, folder, job.formats, job.crs)
+    columns = scores.columns() if scores is not None else ["region"]
+    write_qgis(folder, legend, ready.scene.grid, _layers(ready), columns, title=ready.name)
+
+
+def write_catalog_entry(ready: Prepared, bundle: Bundle, started: str) -> None:
+    """Describe the published results as a STAC item."""
+    card = bundle.card
+    model = UsedModel(card.name, str(card.version), card.digest, (bundle.folder / CARD).resolve().as_uri())
+    when, grid = acquired(ready.scene.path), ready.scene.grid
+    facts = MapFacts(ready.name, grid, card.legend, model, started, versions(), when, f"../{CATALOG}")
+    write_item(ready.folder, facts)
+
+
+def write_run_catalog(output: Path) -> None:
+    """List all scenes of an output folder, those of earlier runs too."""
+    items = sorted(path for path in output.glob(f"*/{ITEM}") if not path.parent.name.startswith("."))
+    if items:
+        write_catalog(output, items, output.resolve().name)

@@ -18,21 +18,25 @@ from geoseg.grid.lattice import Block
 from geoseg.io.blockstore import BlockStore
 from geoseg.io.cog import write_cog
 from geoseg.io.files import make_folder, remove_folder
-from geoseg.io.qgis import SIDECARS, write_qgis
+from geoseg.io.formats import FORMATS
+from geoseg.io.qgis import SIDECARS
 from geoseg.io.rasters import small_cache
+from geoseg.io.stac import ITEM
 from geoseg.legend import NODATA, Legend
 from geoseg.model.bundle import Bundle
 from geoseg.run.engines import Engine
-from geoseg.run.evaluating import score_files, write_score_files
+from geoseg.run.evaluating import METRICS_FILE, REGIONS_FILE, score_files, write_score_files
 from geoseg.run.events import Reporter
 from geoseg.run.job import Job
 from geoseg.run.ledger import Ledger
 from geoseg.run.planning import check_room
 from geoseg.run.prepare import Prepared, scores_key
-from geoseg.run.results import write_vectors
+from geoseg.run.results import LAYERS, VECTORS, copies, finish_vectors, write_catalog_entry, write_vectors
 from geoseg.run.work import SceneWork
 
-LANDCOVER, CONFIDENCE, VECTORS = "landcover.tif", "confidence.tif", "vectors.gpkg"
+LANDCOVER, CONFIDENCE = "landcover.tif", "confidence.tif"
+OWNED = {METRICS_FILE, REGIONS_FILE, *(f"{layer}.{name}" for layer in LAYERS for name in FORMATS)}
+"""Results that not every run makes."""
 
 
 @dataclass
@@ -40,6 +44,7 @@ class SceneReport:
     """What became of a scene, for run.json and the terminal."""
 
     name: str
+    started: str = ""
     status: str = "failed"
     error: str | None = None
     megapixels: float = 0.0
@@ -72,7 +77,7 @@ class SceneRun:
 
     def go(self) -> None:
         """Do what is missing. Raises GeosegError; what is done by then is kept for the next run."""
-        map_key, rest_key = self.ledger.key, scores_key(self.ready, self.ledger.key)
+        map_key, rest_key = self.ledger.key, scores_key(self.ready, self.ledger.key, self.job)
         map_done = self.ledger.published.get("map") == map_key and self._there(LANDCOVER, CONFIDENCE)
         rest_done = map_done and self.ledger.published.get("rest") == rest_key and self._there(*self._rest())
         self.report.megapixels = round(self.ready.scene.grid.megapixels, 3)
@@ -93,11 +98,11 @@ class SceneRun:
         return all((self.ready.folder / name).is_file() for name in names)
 
     def _rest(self) -> list[str]:
-        names = [VECTORS, *SIDECARS]
+        names = [VECTORS, *SIDECARS, ITEM, *copies(self.ready, self.job.formats)]
         if self.ready.entry.labels:
-            names.append("metrics.json")
+            names.append(METRICS_FILE)
             if self.ready.entry.regions:
-                names.append("regions.csv")
+                names.append(REGIONS_FILE)
         return names
 
     def _map(self, key: str) -> None:
@@ -197,19 +202,20 @@ class SceneRun:
             confidence = landcover.with_name(CONFIDENCE)
             card = self.bundle.card
             write_vectors(landcover, confidence, card, ready, scores, staging / VECTORS, engine.map)
-            layers = ["buildings", "roads", *(["regions"] if ready.regions else [])]
-            columns = scores.columns() if scores is not None else ["region"]
-            write_qgis(staging, card.legend, ready.scene.grid, layers, columns, title=ready.name)
+            finish_vectors(staging, card.legend, ready, scores, self.job)
             self.reporter.end_stage()
 
     def _publish(self, keys: dict[str, str]) -> None:
         """Rename every result into place, then say so in the ledger, then drop the scratch."""
         try:
             make_folder(self.ready.folder)
+            for name in OWNED - set(self._rest()):  # of an earlier run that was asked for more
+                (self.ready.folder / name).unlink(missing_ok=True)
             for path in sorted(self.ready.staging.iterdir()):
                 os.replace(path, self.ready.folder / path.name)
         except OSError as error:
             raise OutputError(f"cannot be written ({error.strerror or error})", self.ready.folder) from error
+        write_catalog_entry(self.ready, self.bundle, self.report.started)
         self.ledger.published = keys
         self.ledger.save()
         remove_folder(self.ready.staging)

@@ -1,11 +1,11 @@
-"""make bench: speed, stages, memory and blends on the real scenes, each as a table."""
+"""make bench: speed, memory and quality on the real scenes, each as a table."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 
-from tests.benchmarks import blends, memory, picture, speed
+from tests.benchmarks import blends, memory, picture, roads, speed, squaring
 from tests.data import DATA
 
 PARTS = {
@@ -13,6 +13,8 @@ PARTS = {
     "stages": speed.stages,
     "memory": memory.main,
     "blends": blends.main,
+    "squaring": squaring.main,
+    "roads": roads.main,
     "picture": picture.main,
 }
 

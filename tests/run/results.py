@@ -12,6 +12,7 @@ import rasterio
 import shapely
 from affine import Affine
 
+from geoseg.io.stac import ITEM
 from geoseg.run.events import LineReporter
 from geoseg.run.job import make_job
 from geoseg.run.pipeline import Run
@@ -85,14 +86,14 @@ def contents(folder: Path) -> dict[str, Any]:
                     source.nodata, source.overviews(1), source.read(1, out_shape=(50, 50)).tobytes(),
                 )  # fmt: skip
         elif path.suffix == ".gpkg":
-            for layer, _ in pyogrio.list_layers(path):
+            for layer in (name for name, kind in pyogrio.list_layers(path) if kind is not None):
                 meta, fids, blobs, fields = pyogrio.raw.read(path, layer=layer, return_fids=True)
                 found[f"{path.name}:{layer}"] = (
                     meta["crs"], list(meta["fields"]), fids.tolist(), [bytes(b) for b in blobs],
                     [[None if v != v else v for v in column.tolist()] for column in fields],
                 )  # fmt: skip
-        else:
-            found[path.name] = path.read_text()
+        elif path.name != ITEM:  # it names the time of the run
+            found[path.name] = path.read_bytes()
     return found
 
 
