@@ -69,11 +69,14 @@ def attempt_in_shell(output: Path, *arguments: object) -> Attempt:
     return Attempt(done.returncode, done.stderr.splitlines(), done.stdout, published(output))
 
 
+OF_THE_RUN = ("run.json", "catalog.json")
+
+
 def published(output: Path) -> list[str]:
     """Files that look finished; half-written ones among them would be lies."""
     files = [p.relative_to(output) for p in output.rglob("*") if p.is_file()] if output.is_dir() else []
     assert not [f for f in files if f.name.endswith(".part")]
-    return sorted(str(f) for f in files if ".geoseg" not in f.parts and f.name != "run.json")
+    return sorted(str(f) for f in files if ".geoseg" not in f.parts and f.name not in OF_THE_RUN)
 
 
 def write_raster(path: Path, pixels: np.ndarray, **profile: Any) -> Path:

@@ -77,7 +77,7 @@ def test_bad_scenes_do_not_stop_good_ones(run: Try, good: Path, tmp_path: Path) 
     tried = run(tmp_path / "gone.tif", bad, good)
     assert tried.code == SOME_FAILED
     assert len(tried.errors) == 2
-    assert {name.split("/")[0] for name in tried.published} == {"catalog.json", "good"}
+    assert {name.split("/")[0] for name in tried.published} == {"good"}
     assert {"good/confidence.tif", "good/landcover.tif", "good/vectors.gpkg"} < set(tried.published)
     summary = json.loads((tmp_path / "out" / "run.json").read_text())
     assert set(summary["failed"]) == {"gone", "bad"}
