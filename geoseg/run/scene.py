@@ -206,7 +206,13 @@ class SceneRun:
             self.reporter.end_stage()
 
     def _publish(self, keys: dict[str, str]) -> None:
-        """Rename every result into place, then say so in the ledger, then drop the scratch."""
+        """Rename every result into place, then say so in the ledger, then drop the scratch.
+
+        Until then the ledger forgets what is about to be replaced: killed in between, the folder holds parts of two
+        results, and no job may take it for finished.
+        """
+        self.ledger.published = {} if (self.ready.staging / LANDCOVER).exists() else {"map": keys["map"]}
+        self.ledger.save()
         try:
             make_folder(self.ready.folder)
             for name in OWNED - set(self._rest()):  # of an earlier run that was asked for more
