@@ -11,7 +11,7 @@ from rasterio.io import MemoryFile
 
 from geoseg.errors import GeosegError
 from geoseg.grid.lattice import Block
-from geoseg.io.files import publish_bytes
+from geoseg.io.files import staged
 from geoseg.io.rasters import READ_ERRORS, open_raster
 from geoseg.legend import NODATA
 from geoseg.pixels.labels import count_values
@@ -42,6 +42,7 @@ class BlockStore:
         """Publish a block: two bands, class and confidence. Raises OutputError where the disk refuses.
 
         Not compressed: they live only until the scene is published, and packing them took as long as all else here.
+        Not forced to the disk either: a file that a power cut has spoilt does not match its digest, and is none.
         """
         height, width = answer.block.core.shape
         profile = {
@@ -53,7 +54,8 @@ class BlockStore:
                 dataset.write(answer.labels, 1)
                 dataset.write(answer.confidence, 2)
                 dataset.update_tags(KEY=self.key, SHA256=_digest(answer))
-            publish_bytes(self.path(answer.block), bytes(memory.getbuffer()))
+            with staged(self.path(answer.block)) as temporary, temporary.open("wb") as stream:
+                stream.write(memory.getbuffer())
         return BlockFile(answer.block.name, _counts(answer))
 
     def find(self, block: Block) -> BlockFile | None:
@@ -82,6 +84,6 @@ def _counts(answer: LabelBlock) -> dict[int, int]:
 def _digest(answer: LabelBlock) -> str:
     """Of the pixels and their place: a block under another's name is none."""
     digest = hashlib.sha256(repr(answer.block).encode())
-    digest.update(answer.labels.tobytes())
-    digest.update(answer.confidence.tobytes())
+    digest.update(np.ascontiguousarray(answer.labels))
+    digest.update(np.ascontiguousarray(answer.confidence))
     return digest.hexdigest()

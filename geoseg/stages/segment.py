@@ -82,8 +82,11 @@ def _classified(pixels: PixelBlock, segmenter: Segmenter, lattice: Lattice, mapp
             center = lattice.center(patch)
             here = center.within(core)
             part = slice(center.height), slice(center.width)
-            np.copyto(labels[here], ids[index][part], where=pixels.keep[here])
-            np.copyto(confidence[here], percent[index][part], where=pixels.keep[here])
+            labels[here] = ids[index][part]
+            confidence[here] = percent[index][part]
+    if not pixels.keep.all():  # rare, and a copy under a mask takes ten times as long as a plain one
+        left_out = ~pixels.keep
+        labels[left_out] = confidence[left_out] = NODATA
     return LabelBlock(pixels.block, labels, confidence)
 
 
