@@ -4,54 +4,112 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-
-from pyproj import CRS
 
 from geoseg.errors import SourceError
 from geoseg.grid.geogrid import GeoGrid
 from geoseg.io.classmap import ClassMap
 from geoseg.io.files import make_folder, publish_bytes, publish_json
+from geoseg.io.labels import LabelOptions, open_labels
 from geoseg.io.regions import NamedPolygon, read_polygons
-from geoseg.pixels.confusion import ConfusionMatrix
-from geoseg.stages.evaluate import Scores, score_map
+from geoseg.pixels.bootstrap import MIN_CELLS, Range
+from geoseg.stages.evaluate import Sources, score_map
 from geoseg.stages.protocols import Mapper
+from geoseg.stages.scores import AreaScore, Scores, ScoreSettings
+from geoseg.stages.structures import score_structures
 
 METRICS_FILE = "metrics.json"
 REGIONS_FILE = "regions.csv"
+CONFIDENCE_FILE = "confidence.tif"
+RESAMPLED = "The labels lie on another grid: they were brought onto the map's, nearest neighbor."
+
+
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """What may be chosen about an evaluation.
+
+    confidence: a raster of whole percent on the map's grid; None for the one beside the map, if there is one.
+    """
+
+    confidence: str | None = None
+    labels: LabelOptions = field(default_factory=LabelOptions)
+    scores: ScoreSettings = field(default_factory=ScoreSettings)
+
+
+DEFAULTS = EvaluateOptions()
+
+
+def no_timer(stage: str, seconds: float) -> None:
+    """Tells nobody."""
 
 
 def evaluate_files(
-    landcover: str, labels: str, regions: str | None, region_field: str, output: str | None, mapper: Mapper
+    landcover: str,
+    labels: str,
+    regions: str | None,
+    region_field: str,
+    output: str | None,
+    mapper: Mapper,
+    options: EvaluateOptions = DEFAULTS,
+    timer: Callable[[str, float], None] = no_timer,
 ) -> Scores:
-    """Score a map that geoseg wrote against labels on the same grid, overall and per region.
+    """Score a map that geoseg wrote against labels, overall and per region.
 
-    output: a folder for metrics.json and, where there are regions, regions.csv; made if missing.
-    Raises SourceError for a map without legend, labels on another grid, values outside the legend, or regions
-    that cannot be used; OutputError where the folder cannot be written.
+    labels: a raster, or polygons with a class field; on another grid they are brought onto the map's.
+    output: a folder for metrics.json and, where there are regions, regions.csv; made if missing. timer: is told
+    how long each stage took. Raises SourceError for a map without legend, labels that lie elsewhere, values
+    outside the legend, or regions that cannot be used; SpecError for options that do not fit them; OutputError
+    where the folder cannot be written.
     """
     grid = ClassMap.open(landcover).grid
     polygons = read_polygons(regions, grid, region_field) if regions else ()
-    scores = score_files(landcover, labels, polygons, mapper)
+    scores = score_files(landcover, labels, polygons, mapper, options, timer)
     if output is not None:
         write_score_files(scores, Path(output))
     return scores
 
 
-def score_files(landcover: str, labels: str, regions: Sequence[NamedPolygon], mapper: Mapper) -> Scores:
+def score_files(
+    landcover: str,
+    labels: str,
+    regions: Sequence[NamedPolygon],
+    mapper: Mapper,
+    options: EvaluateOptions = DEFAULTS,
+    timer: Callable[[str, float], None] = no_timer,
+) -> Scores:
     """As `evaluate_files`, with regions in the map's CRS, and without writing."""
-    mapped, truth = ClassMap.open(landcover), ClassMap.open(labels)
+    mapped = ClassMap.open(landcover)
     if mapped.legend is None:
         reason = "has no legend tag: it is not a map that geoseg wrote, its classes are unknown"
         raise SourceError(reason, landcover)
-    if not mapped.grid.same_place(truth.grid):
-        raise SourceError(
-            f"the labels lie on another grid ({_describe(truth.grid)}) than the map {landcover} "
-            f"({_describe(mapped.grid)}); warp them onto it, nearest neighbor",
-            labels,
-        )
-    return score_map(mapped, truth, mapped.legend, regions, mapper)
+    truth = open_labels(labels, mapped.grid, mapped.legend, options.labels)
+    confidence = _confidence(landcover, mapped.grid, options.confidence)
+    started = time.perf_counter()
+    scores = score_map(
+        mapped, truth, mapped.legend, regions, mapper, confidence=confidence, settings=options.scores
+    )
+    timer("pixels", time.perf_counter() - started)
+    if options.scores.objects:
+        started = time.perf_counter()
+        scores = score_structures(scores, Sources(mapped, truth, confidence), regions, mapper)
+        timer("objects and roads", time.perf_counter() - started)
+    return replace(scores, remarks=(RESAMPLED,) if truth.resampled else ())
+
+
+def _confidence(landcover: str, grid: GeoGrid, path: str | None) -> ClassMap | None:
+    """The confidence raster that was named, or the one beside the map where it fits."""
+    beside = Path(landcover).with_name(CONFIDENCE_FILE)
+    if path is None and not beside.is_file():
+        return None
+    found = ClassMap.open(path or str(beside))
+    if found.grid.same_place(grid):
+        return found
+    if path is None:
+        return None
+    raise SourceError(f"does not lie on the grid of {landcover}; give the confidence of that map", path)
 
 
 def write_score_files(scores: Scores, folder: Path) -> None:
@@ -73,20 +131,122 @@ def format_csv(scores: Scores) -> str:
 
 
 def format_table(scores: Scores) -> str:
-    """The scores for a terminal: IoU in percent, a row per region, one for the whole map; '-' if undefined.
+    """The scores for a terminal, in percent with 95 % intervals; '-' if undefined.
 
-    The strict mean IoU, which counts unmapped pixels as misses, is shown where it differs from the plain one.
+    IoU by region, the whole map last; then the scores of each class, objects and roads of the whole map, and a
+    line of overall scores. The strict mean IoU, which counts unmapped pixels as misses, is shown where it
+    differs from the plain one.
     """
-    rows = [(region.name, region.matrix) for region in scores.regions] + [("overall", scores.overall)]
-    strict = any(matrix.strict_miou != matrix.miou for _, matrix in rows)
-    header = ["region", *scores.legend.names, "mIoU", *["strict mIoU"] * strict, "pixels", "unmapped"]
-    return _align([header, *([name, *_cells(matrix, strict)] for name, matrix in rows)])
+    tables = [_region_table(scores), _class_table(scores), *_structure_tables(scores)]
+    return "\n\n".join(tables) + "\n\n" + "\n".join([_overall_line(scores), *_remarks(scores)])
 
 
-def _cells(matrix: ConfusionMatrix, strict: bool) -> list[str]:
-    shares = [*matrix.iou, matrix.miou, *[matrix.strict_miou] * strict]
-    percent = ["-" if share is None else f"{100 * share:.1f}" for share in shares]
-    return [*percent, f"{matrix.pixels:,}", f"{matrix.unmapped:,}"]
+def _region_table(scores: Scores) -> str:
+    areas = [*scores.regions, scores.whole]
+    strict = any(area.matrix.strict_miou != area.matrix.miou for area in areas)
+    header = ["region", *scores.legend.names, "mIoU", "95 %", *["strict mIoU"] * strict, "pixels", "unmapped"]
+    return _align([header, *(_region_cells(area, strict) for area in areas)])
+
+
+def _region_cells(area: AreaScore, strict: bool) -> list[str]:
+    matrix = area.matrix
+    return [
+        area.name,
+        *map(_percent, matrix.iou),
+        _percent(matrix.miou),
+        _range(area.intervals.over_all["miou"]),
+        *[_percent(matrix.strict_miou)] * strict,
+        f"{matrix.pixels:,}",
+        f"{matrix.unmapped:,}",
+    ]
+
+
+def _class_table(scores: Scores) -> str:
+    area, matrix = scores.whole, scores.overall
+    reach = "" if scores.tolerance_m is None else f" ({scores.tolerance_m:.3g} m)"
+    header = [
+        "class", "IoU", "95 %", "F1", "95 %", "precision", "95 %", "recall", "95 %",
+        f"boundary F1 at {scores.settings.tolerance_px} px{reach}", "labelled",
+    ]  # fmt: skip
+    rows = []
+    for n, name in enumerate(scores.legend.names):
+        few = 0 < matrix.support[n] < scores.settings.min_support
+        cells = [name]
+        for figure in ("iou", "dice", "precision", "recall"):
+            cells += [
+                _percent(matrix.per_class(figure)[n]),
+                _range(area.intervals.per_class[figure][n]),
+            ]
+        rows.append([*cells, _percent(area.boundary.f1[n]), f"{matrix.support[n]:,}{' (few)' * few}"])
+    return _align([header, *rows])
+
+
+OBJECT_COLUMNS = {
+    "precision": "precision", "recall": "recall", "F1": "f1", "AP50": "ap50", "AP75": "ap75",
+    "PQ": "panoptic_quality",
+}  # fmt: skip
+LINE_COLUMNS = {"completeness": "completeness", "correctness": "correctness", "quality": "quality"}
+
+
+def _structure_tables(scores: Scores) -> list[str]:
+    """Buildings and roads of the whole map, where they were asked for and there are such classes."""
+    tables = []
+    kinds = (
+        ("objects", OBJECT_COLUMNS, "", scores.whole.objects or ()),
+        ("lines", LINE_COLUMNS, "_px", scores.whole.roads or ()),
+    )
+    for title, columns, unit, found in kinds:
+        header = [title, *columns, f"labelled{unit.replace('_', ' ')}", f"mapped{unit.replace('_', ' ')}"]
+        rows = [header]
+        for name, score in found:
+            values = score.to_dict()
+            sizes = (f"{values[side + unit]:,.0f}" for side in ("truth", "mapped"))
+            rows.append([name, *(_percent(values[key]) for key in columns.values()), *sizes])
+        if found:
+            tables.append(_align(rows))
+    return tables
+
+
+def _overall_line(scores: Scores) -> str:
+    matrix, found = scores.overall, scores.whole.intervals.over_all
+    named = {
+        "pixel accuracy": "accuracy",
+        "mean accuracy": "mean_accuracy",
+        "frequency-weighted IoU": "frequency_weighted_iou",
+        "kappa": "kappa",
+    }
+    parts = []
+    for title, name in named.items():
+        spread = "" if found[name] is None else f" ({_range(found[name])})"
+        parts.append(f"{title} {_percent(matrix.over_all(name))}{spread}")
+    if scores.whole.calibration is not None:
+        parts.append(f"expected calibration error {_percent(scores.whole.calibration.expected_error)}")
+    return ", ".join(parts)
+
+
+def _remarks(scores: Scores) -> list[str]:
+    lines = list(scores.remarks)
+    matrix, least = scores.overall, scores.settings.min_support
+    supported = matrix.supported(least)
+    few = [n for n, enough in zip(scores.legend.names, supported, strict=True) if not enough]
+    few = [n for n in few if n not in matrix.absent]
+    if few:
+        mean = _percent(matrix.mean("iou", supported))
+        lines.append(f"mIoU without classes of fewer than {least} labelled pixels ({', '.join(few)}): {mean}")
+    if matrix.absent:
+        lines.append(f"in neither labels nor map, so in no mean: {', '.join(matrix.absent)}")
+    sparse = [area.name for area in (*scores.regions, scores.whole) if area.intervals.cells < MIN_CELLS]
+    if sparse:
+        lines.append(f"no intervals, fewer than {MIN_CELLS} cells: {', '.join(sparse)}")
+    return lines
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.1f}"
+
+
+def _range(pair: Range | None) -> str:
+    return "-" if pair is None else f"{100 * pair[0]:.1f} to {100 * pair[1]:.1f}"
 
 
 def _align(rows: Sequence[Sequence[str]]) -> str:
@@ -98,10 +258,3 @@ def _align(rows: Sequence[Sequence[str]]) -> str:
         cells += [cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True)]
         lines.append("  ".join(cells))
     return "\n".join(lines)
-
-
-def _describe(grid: GeoGrid) -> str:
-    a, b, c, d, e, f = grid.transform[:6]
-    pixel = f"{a:.10g}, {e:.10g}" if b == d == 0 else f"{a:.10g}, {b:.10g}, {d:.10g}, {e:.10g}"
-    crs = CRS.from_wkt(grid.crs).name if grid.crs else "no CRS"
-    return f"{grid.height} x {grid.width} px, origin {c:.12g}, {f:.12g}, pixel size {pixel}, {crs}"

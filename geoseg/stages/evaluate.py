@@ -1,12 +1,13 @@
 """Scores of a class raster against labels, over the whole raster and per region.
 
-The raster is read by windows anchored to its first pixel. Each window gives confusion counts; counts are
-summed, and ratios are taken from the sums: the scores are those of the whole raster, for any window size and
-order.
+The raster is read by windows anchored to its first pixel, each with what its boundaries need around it. Each
+window gives counts; counts are summed, and ratios are taken from the sums: the scores are those of the whole
+raster, for any window size and order.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -17,22 +18,19 @@ import numpy as np
 from geoseg.errors import SourceError
 from geoseg.grid.geogrid import GeoGrid
 from geoseg.grid.window import Window
-from geoseg.legend import Legend
+from geoseg.legend import NODATA, Legend
+from geoseg.pixels.bootstrap import CellCounts, CellSum, count_cells, intervals
+from geoseg.pixels.boundaries import HALO_PX, Boundaries, BoundaryCounts, Ints, find_boundaries
 from geoseg.pixels.burn import burn
-from geoseg.pixels.confusion import ConfusionMatrix
+from geoseg.pixels.calibration import PERCENTS, Calibration, count_percents, percent_codes
+from geoseg.pixels.confusion import ConfusionMatrix, channels, pair_codes
 from geoseg.stages.protocols import ClassSource, Mapper
+from geoseg.stages.scores import AreaScore, ScoreSettings
+from geoseg.stages.scores import Scores as Scores  # others look for it here
 
-FORMAT = 1
 WINDOW_PX = 2048
 """Side of a window."""
-
-NOTES = (
-    "A class that occurs neither in the labels nor in the map has no IoU and is left out of the mean.",
-    "iou, miou and accuracy look at pixels that are both labelled and mapped.",
-    "strict_iou and strict_miou count labelled pixels without an answer in the map (unmapped) as misses.",
-    "Rows of confusion are labelled classes; columns are mapped classes in the same order, then unmapped.",
-    "Overlapping regions each count their own pixels; overall covers the whole raster, not regions only.",
-)
+DEFAULTS = ScoreSettings()
 
 
 class Region(Protocol):
@@ -45,45 +43,12 @@ class Region(Protocol):
 
 
 @dataclass(frozen=True)
-class RegionScore:
-    """The confusion counts of one region."""
+class Sources:
+    """What is compared: two class rasters on one grid, and the map's confidence in percent, where there is one."""
 
-    name: str
-    matrix: ConfusionMatrix
-
-
-@dataclass(frozen=True)
-class Scores:
-    """Confusion counts of the whole raster, and of each region in file order."""
-
-    overall: ConfusionMatrix
-    regions: tuple[RegionScore, ...] = ()
-
-    @property
-    def legend(self) -> Legend:
-        return self.overall.legend
-
-    def to_dict(self) -> dict[str, Any]:
-        """The content of metrics.json: plain values, None where a score is undefined."""
-        return {
-            "format": FORMAT,
-            "classes": [{"id": c.id, "name": c.name} for c in self.legend.classes],
-            "overall": _metrics(self.overall),
-            "regions": [{"region": r.name, **_metrics(r.matrix)} for r in self.regions],
-            "notes": list(NOTES),
-        }
-
-    def rows(self) -> list[dict[str, str | float | int | None]]:
-        """One record per region: region, miou, the IoU of each class under its name, pixels, unmapped.
-
-        These are the rows of regions.csv and the attributes of the regions layer. A class named as another
-        column is gets the prefix iou_.
-        """
-        return [_row(r) for r in self.regions]
-
-    def columns(self) -> list[str]:
-        """The keys of each of `rows`, for a table without any."""
-        return list(_row(RegionScore("", self.overall)))
+    landcover: ClassSource
+    labels: ClassSource
+    confidence: ClassSource | None = None
 
 
 @dataclass(frozen=True)
@@ -94,12 +59,21 @@ class WindowTask:
     regions: tuple[tuple[int, Region], ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
+class AreaCounts:
+    """Sums over some pixels: pairs of classes per cell, boundary pixels (4, class), confidences (2, 101)."""
+
+    cells: CellCounts
+    boundaries: Ints
+    percents: Ints
+
+
+@dataclass(frozen=True, eq=False)
 class WindowCounts:
     """What comes back from a worker: counts of a window, and of the regions in it by index."""
 
-    overall: ConfusionMatrix
-    regions: tuple[tuple[int, ConfusionMatrix], ...]
+    overall: AreaCounts
+    regions: tuple[tuple[int, AreaCounts], ...]
 
 
 def score_map(
@@ -109,41 +83,122 @@ def score_map(
     regions: Sequence[Region],
     mapper: Mapper,
     window_px: int = WINDOW_PX,
+    confidence: ClassSource | None = None,
+    settings: ScoreSettings = DEFAULTS,
 ) -> Scores:
     """Score a map against labels on the same grid, over the whole raster and in each region.
 
     A region without a pixel in the raster has zero counts. The label raster's nodata value is not scored.
+    Boundaries are those of the whole raster: the edge of a region is none, and a boundary pixel may be matched
+    by one beyond it. confidence: in percent, on the same grid; without it there is no calibration.
     Raises SourceError where the labels or the map hold values outside the legend.
     """
-    count = partial(count_window, landcover=landcover, labels=labels, legend=legend)
-    overall = ConfusionMatrix.zero(legend)
-    by_region = [overall] * len(regions)
-    for counts in mapper(count, _tasks(landcover.grid, regions, window_px)):
-        overall += counts.overall
-        for index, matrix in counts.regions:
-            by_region[index] += matrix
-    pairs = zip(regions, by_region, strict=True)
-    return Scores(overall, tuple(RegionScore(region.name, matrix) for region, matrix in pairs))
+    sources = Sources(landcover, labels, confidence)
+    count = partial(count_window, sources=sources, legend=legend, tolerance_px=settings.tolerance_px)
+    overall, by_region = AreaSum(legend), [AreaSum(legend) for _ in regions]
+    for counts in mapper(count, window_tasks(landcover.grid, regions, window_px)):
+        overall.add(counts.overall)
+        for index, found in counts.regions:
+            by_region[index].add(found)
+    calibrated = confidence is not None
+    return Scores(
+        overall.score("overall", settings, calibrated),
+        tuple(
+            total.score(region.name, settings, calibrated)
+            for region, total in zip(regions, by_region, strict=True)
+        ),
+        settings,
+        landcover.grid.gsd_m,
+    )
 
 
-def count_window(
-    task: WindowTask, landcover: ClassSource, labels: ClassSource, legend: Legend
-) -> WindowCounts:
+class AreaSum:
+    """Adds up the counts of an area."""
+
+    def __init__(self, legend: Legend) -> None:
+        size = len(legend.classes)
+        self._legend = legend
+        self._cells = CellSum(size * (size + 1))
+        self._boundaries = np.zeros((4, size), np.int64)
+        self._percents = np.zeros((2, PERCENTS), np.int64)
+
+    def add(self, counts: AreaCounts) -> None:
+        self._cells.add(counts.cells)
+        self._boundaries += counts.boundaries
+        self._percents += counts.percents
+
+    def score(self, name: str, settings: ScoreSettings, calibrated: bool) -> AreaScore:
+        size = len(self._legend.classes)
+        cells = self._cells.result()
+        matrix = ConfusionMatrix(self._legend, cells.total().reshape(size, size + 1))
+        return AreaScore(
+            name,
+            matrix,
+            intervals(cells, matrix.supported(settings.min_support)),
+            BoundaryCounts.of(self._boundaries),
+            Calibration.of(self._percents) if calibrated else None,
+        )
+
+
+def count_window(task: WindowTask, sources: Sources, legend: Legend, tolerance_px: int) -> WindowCounts:
     """The counts of one window; regions without a pixel in it are left out."""
-    truth, mapped = labels.read(task.window), landcover.read(task.window)
+    labels, landcover, grid = sources.labels, sources.landcover, sources.landcover.grid
+    around = task.window.grow(tolerance_px + HALO_PX).overlap(grid.window)
+    core = task.window.within(around)
+    truth, mapped = labels.read(around), landcover.read(around)
     ignore = () if labels.nodata is None else (labels.nodata,)
     try:
-        overall = ConfusionMatrix.count(truth, mapped, legend, ignore)
+        codes = pair_codes(truth[core], mapped[core], legend, ignore)
     except SourceError as error:
         wrong = landcover if error.facts.get("side") == "prediction" else labels
         raise SourceError(str(error), wrong.path, window=task.window, **error.facts) from error
-    found = []
+    size = len(legend.classes)
+    truth, mapped = channels(legend, ignore)[truth], channels(legend)[mapped]
+    boundaries = find_boundaries(truth, mapped, size, tolerance_px).crop(core)
+    percents = _percents(sources.confidence, task.window, truth[core], mapped[core])
+    found = _Found(task.window, grid.width, size * (size + 1), codes, boundaries, percents)
+    by_region = []
     for index, region in task.regions:
-        inside = burn([region.geometry], task.window, landcover.grid)
+        part = pixel_box(region, grid).overlap(task.window)
+        inside = burn([region.geometry], part, grid)
         if inside.any():
-            matrix = ConfusionMatrix.count(truth[inside], mapped[inside], legend, ignore)
-            found.append((index, matrix))
-    return WindowCounts(overall, tuple(found))
+            by_region.append((index, found.count(part, inside)))
+    return WindowCounts(found.count(task.window), tuple(by_region))
+
+
+def _percents(
+    confidence: ClassSource | None, window: Window, truth: np.ndarray, mapped: np.ndarray
+) -> np.ndarray | None:
+    """See `percent_codes`. truth, mapped: positions in the legend."""
+    if confidence is None:
+        return None
+    scored = (truth != NODATA) & (mapped != NODATA)
+    try:
+        return percent_codes(confidence.read(window), truth == mapped, scored)
+    except SourceError as error:
+        raise error if error.path else SourceError(str(error), confidence.path, window=window) from error
+
+
+@dataclass(frozen=True, eq=False)
+class _Found:
+    """The pixels of a window, as they are counted: (row, col) each. pairs: number of codes."""
+
+    window: Window
+    width: int
+    pairs: int
+    codes: np.ndarray
+    boundaries: Boundaries
+    percents: np.ndarray | None
+
+    def count(self, part: Window, inside: np.ndarray | None = None) -> AreaCounts:
+        """The counts of a part, of the pixels that are inside."""
+        at = part.within(self.window)
+        percents = np.zeros((2, PERCENTS), np.int64)
+        if self.percents is not None:
+            chosen = self.percents[at]
+            percents = count_percents(chosen if inside is None else chosen[inside])
+        cells = count_cells(self.codes[at], part, self.width, self.pairs, inside)
+        return AreaCounts(cells, self.boundaries.crop(at).count(inside), percents)
 
 
 def windows(grid: GeoGrid, window_px: int = WINDOW_PX) -> Iterator[Window]:
@@ -153,47 +208,26 @@ def windows(grid: GeoGrid, window_px: int = WINDOW_PX) -> Iterator[Window]:
             yield Window(row, col, window_px, window_px).overlap(grid.window)
 
 
-def _tasks(grid: GeoGrid, regions: Sequence[Region], window_px: int) -> Iterator[WindowTask]:
-    boxes = np.array([_pixel_box(region, grid) for region in regions]).reshape(-1, 4)
+def window_tasks(grid: GeoGrid, regions: Sequence[Region], window_px: int) -> Iterator[WindowTask]:
+    """A task for each window, with the regions near it."""
+    boxes = [pixel_box(region, grid) for region in regions]
+    edges = np.array([(b.row, b.row_end, b.col, b.col_end) for b in boxes], np.int64).reshape(-1, 4)
     for w in windows(grid, window_px):
-        meets = (boxes[:, :2] <= (w.col_end, w.row_end)) & (boxes[:, 2:] >= (w.col, w.row))
-        yield WindowTask(w, tuple((i, regions[i]) for i in np.flatnonzero(meets.all(axis=1)).tolist()))
+        apart = (edges[:, 0] >= w.row_end) | (edges[:, 1] <= w.row)
+        apart |= (edges[:, 2] >= w.col_end) | (edges[:, 3] <= w.col)
+        yield WindowTask(w, tuple((i, regions[i]) for i in np.flatnonzero(~apart).tolist()))
 
 
-def _pixel_box(region: Region, grid: GeoGrid) -> tuple[float, float, float, float]:
-    """First column and row, last column and row of a box around a region; NaN, which meets none, if empty."""
+def pixel_box(region: Region, grid: GeoGrid) -> Window:
+    """The pixels that a region may hold, a window in the raster with some to spare; without area if empty."""
     left, bottom, right, top = region.geometry.bounds
+    if not math.isfinite(left):
+        return Window(0, 0, 0, 0)
     corners = [
         ~grid.transform @ corner for corner in ((left, top), (right, top), (left, bottom), (right, bottom))
     ]
     cols, rows = zip(*corners, strict=True)
-    return min(cols), min(rows), max(cols), max(rows)
-
-
-def _metrics(matrix: ConfusionMatrix) -> dict[str, Any]:
-    return {
-        "pixels": matrix.pixels,
-        "unmapped": matrix.unmapped,
-        "accuracy": matrix.accuracy,
-        "miou": matrix.miou,
-        "strict_miou": matrix.strict_miou,
-        "iou": _per_class(matrix, matrix.iou),
-        "strict_iou": _per_class(matrix, matrix.strict_iou),
-        "confusion": matrix.counts.tolist(),
-    }
-
-
-def _per_class(matrix: ConfusionMatrix, values: Sequence[float | None]) -> dict[str, float | None]:
-    return dict(zip(matrix.legend.names, values, strict=True))
-
-
-def _row(score: RegionScore) -> dict[str, str | float | int | None]:
-    taken = {"region", "miou", "pixels", "unmapped"}
-    iou = _per_class(score.matrix, score.matrix.iou)
-    return {
-        "region": score.name,
-        "miou": score.matrix.miou,
-        **{f"iou_{name}" if name.lower() in taken else name: value for name, value in iou.items()},
-        "pixels": score.matrix.pixels,
-        "unmapped": score.matrix.unmapped,
-    }
+    first = math.floor(max(0, min(rows))), math.floor(max(0, min(cols)))
+    last = math.ceil(min(grid.height, max(rows))), math.ceil(min(grid.width, max(cols)))
+    sides = max(0, last[0] - first[0]), max(0, last[1] - first[1])
+    return Window(*first, *sides).grow(1).overlap(grid.window) if all(sides) else Window(0, 0, 0, 0)

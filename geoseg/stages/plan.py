@@ -78,7 +78,7 @@ def count_needs(
         memory_bytes={
             "map": here + processes * network + in_flight * read_bytes_px * seen_px + lanes * scores_px,
             "merge": here + processes * network + 2 * 64 * MB,
-            "evaluate": here + processes * network + lanes * 4 * 2048**2,
+            "evaluate": here + processes * network + lanes * 16 * 2048**2,
             "vectorize": here + processes * network + (lanes + 1) * strip,
         },
     )

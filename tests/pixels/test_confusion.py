@@ -1,7 +1,8 @@
-"""Confusion matrices add in any cutting and order; their ratios are those of torchmetrics."""
+"""Confusion matrices add in any cutting and order; their ratios are those of torchmetrics and scikit-learn."""
 
 import importlib
 import pickle
+import warnings
 from itertools import pairwise
 
 import numpy as np
@@ -12,7 +13,7 @@ from hypothesis.extra import numpy as nps
 
 from geoseg.errors import SourceError, SpecError
 from geoseg.legend import NODATA, LandClass, Legend
-from geoseg.pixels.confusion import ConfusionMatrix
+from geoseg.pixels.confusion import OVER_ALL, PER_CLASS, ConfusionMatrix, figures, pair_codes
 
 LEGEND = Legend(
     (
@@ -67,6 +68,51 @@ def test_scores_are_those_of_torchmetrics(pair):
 
 
 @given(pairs())
+def test_scores_are_those_of_scikit_learn(pair):
+    metrics = pytest.importorskip("sklearn.metrics")
+    labels, prediction = pair
+    matrix = ConfusionMatrix.count(labels, prediction, LEGEND)
+    scored = np.isin(labels, LEGEND.ids) & (prediction != NODATA)
+    truth, mapped, ids = labels[scored], prediction[scored], list(LEGEND.ids)
+    if not matrix.pixels:
+        assert {matrix.over_all(name) for name in OVER_ALL} == {None}
+        assert {value for name in PER_CLASS for value in matrix.per_class(name)} == {None}
+        return
+    assert matrix.counts[:, :-1].tolist() == metrics.confusion_matrix(truth, mapped, labels=ids).tolist()
+    occurs = np.isin(ids, truth) | np.isin(ids, mapped)
+    defined = {
+        "iou": occurs,
+        "dice": occurs,
+        "precision": np.isin(ids, mapped),
+        "recall": np.isin(ids, truth),
+    }
+    for name, function in (
+        ("iou", metrics.jaccard_score),
+        ("dice", metrics.f1_score),
+        ("precision", metrics.precision_score),
+        ("recall", metrics.recall_score),
+    ):
+        expected = function(truth, mapped, labels=ids, average=None, zero_division=0)
+        assert [value is not None for value in matrix.per_class(name)] == defined[name].tolist()
+        assert [value or 0 for value in matrix.per_class(name)] == pytest.approx(expected.tolist())
+    assert matrix.support == tuple((truth == i).sum() for i in ids)
+    assert matrix.accuracy == pytest.approx(metrics.accuracy_score(truth, mapped))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # classes that only the map has
+        assert matrix.over_all("mean_accuracy") == pytest.approx(
+            metrics.balanced_accuracy_score(truth, mapped)
+        )
+        kappa = metrics.cohen_kappa_score(truth, mapped)
+    weighted = metrics.jaccard_score(truth, mapped, labels=ids, average="weighted", zero_division=0)
+    assert matrix.over_all("frequency_weighted_iou") == pytest.approx(weighted)
+    assert matrix.over_all("mean_dice") == pytest.approx(
+        metrics.f1_score(truth, mapped, labels=np.array(ids)[occurs], average="macro", zero_division=0)
+    )
+    assert (matrix.over_all("kappa") is None) == np.isnan(kappa)
+    assert (matrix.over_all("kappa") or 0) == pytest.approx(np.nan_to_num(kappa))
+
+
+@given(pairs())
 def test_strict_scores_are_plain_scores_where_unmapped_pixels_got_a_wrong_class(pair):
     labels, prediction = pair
     other = Legend((*LEGEND.classes, LandClass(9, "nothing", (0, 0, 0))))
@@ -86,6 +132,46 @@ def test_an_example_to_check_by_eye():
     assert matrix.miou == 2 / 3
     assert matrix.strict_iou == (2 / 3, 2 / 4, None)
     assert matrix.strict_miou == (2 / 3 + 2 / 4) / 2
+    assert matrix.per_class("precision") == (1.0, 2 / 3, None)
+    assert matrix.per_class("recall") == (2 / 3, 1.0, None)
+    assert matrix.per_class("dice") == (0.8, 0.8, None)
+    assert matrix.over_all("mean_accuracy") == (2 / 3 + 1) / 2
+    assert matrix.over_all("frequency_weighted_iou") == 2 / 3
+    assert matrix.over_all("kappa") == pytest.approx((4 / 5 - 12 / 25) / (1 - 12 / 25))
+    assert matrix.support == (3, 2, 0)
+    assert matrix.absent == ("water",)
+
+
+def test_supported_classes_have_enough_labelled_pixels():
+    labels, prediction = np.array([1, 1, 1, 2], np.uint8), np.array([1, 1, 2, 5], np.uint8)
+    matrix = ConfusionMatrix.count(labels, prediction, LEGEND)
+    assert matrix.supported(0) == (True, True, False)
+    assert matrix.supported(2) == (True, False, False)
+    assert matrix.mean("iou", matrix.supported(2)) == 2 / 3
+    assert matrix.miou == pytest.approx((2 / 3 + 0 + 0) / 3)
+    assert matrix.mean("iou", matrix.supported(9)) is None
+
+
+def test_figures_of_many_samples_are_those_of_each():
+    counts = np.random.default_rng(3).integers(0, 4, (50, 3, 3))
+    sums = np.diagonal(counts, axis1=1, axis2=2), counts.sum(2), counts.sum(1)
+    found = figures(*(s.astype(float) for s in sums))
+    for n, sample in enumerate(counts):
+        matrix = ConfusionMatrix(LEGEND, np.pad(sample, ((0, 0), (0, 1))))
+        for name in OVER_ALL:
+            assert found[name][n] == pytest.approx(matrix.over_all(name) or np.nan_to_num(found[name][n]))
+        for name in PER_CLASS:
+            assert np.nan_to_num(found[name][n]).tolist() == [v or 0 for v in matrix.per_class(name)]
+
+
+@given(pairs())
+def test_codes_name_the_cell_of_each_pixel(pair):
+    labels, prediction = pair
+    codes = pair_codes(labels, prediction, LEGEND, [2])
+    channel = {1: 0, 2: 1, 5: 2, NODATA: 3}
+    for label, mapped, code in zip(labels.ravel(), prediction.ravel(), codes.ravel(), strict=True):
+        scored = label in (1, 5)
+        assert code == (channel[int(label)] * 4 + channel[int(mapped)] if scored else 12)
 
 
 def test_a_class_that_only_the_map_has_counts_as_zero():
