@@ -1,0 +1,244 @@
+"""`geoseg compare`: what changed between two maps, as tables, a raster, and a layer of buildings."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import shapely
+
+from geoseg import __version__
+from geoseg.errors import GridError, SourceError, SpecError
+from geoseg.grid.lattice import Block
+from geoseg.io.blockstore import BlockFile, BlockStore
+from geoseg.io.classmap import ClassMap
+from geoseg.io.cog import write_cog
+from geoseg.io.files import make_folder, publish_bytes
+from geoseg.io.footprint_layers import BuildingLayer
+from geoseg.io.regions import read_polygons
+from geoseg.io.vectors import GeoPackageStore, GeoPackageWriter
+from geoseg.legend import NODATA, Legend
+from geoseg.pixels.pixelblock import LabelBlock
+from geoseg.stages.compare import (
+    NO_ANSWER,
+    NOTE,
+    Changes,
+    Pair,
+    RegionChange,
+    change_legend,
+    change_values,
+    measure_changes,
+    pair_up,
+)
+from geoseg.stages.evaluate import windows
+from geoseg.stages.protocols import Mapper
+from geoseg.stages.turnover import OVERLAP, Footprints, Missing, find_missing
+
+LANDCOVER, VECTORS = "landcover.tif", "vectors.gpkg"
+BUILDINGS = "buildings"
+TRANSITIONS_FILE = "transitions.csv"
+CHANGE_FILE = "change.tif"
+CHANGED_BUILDINGS_FILE, CHANGED_BUILDINGS = "changed_buildings.gpkg", "changed_buildings"
+BLOCK_PX = 2048
+
+
+@dataclass(frozen=True)
+class Turnover:
+    """How many buildings are gone and new, of how many that were looked for."""
+
+    gone: int
+    before: int
+    new: int
+    after: int
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What was found. turnover: None where one side has no layer of buildings."""
+
+    changes: Changes
+    turnover: Turnover | None
+    remarks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Side:
+    landcover: ClassMap
+    legend: Legend
+    buildings: BuildingLayer | None
+
+
+def compare_runs(
+    before: str, after: str, regions: str | None, region_field: str, output: str, mapper: Mapper,
+    overlap: float = OVERLAP,
+) -> Comparison:  # fmt: skip
+    """Compare an earlier and a later map, each a landcover.tif or a scene's folder of results.
+
+    Writes to the folder `output`: transitions.csv, change.tif and, where both sides have buildings (folders have),
+    changed_buildings.gpkg. overlap: a building is gone, or new, where less than this share of it is covered by the
+    other side's. Each file appears whole or not at all.
+    Raises SourceError for maps that are none of ours or lie on different grids, and for regions that cannot be used;
+    SpecError for an overlap outside 0..1 or too many classes; OutputError where the folder cannot be written.
+    """
+    if not 0 < overlap <= 1:
+        raise SpecError(f"overlap is a share above 0, up to 1, got {overlap:g}")
+    old, new = _open(before), _open(after)
+    try:
+        pair = pair_up(old.landcover, new.landcover, old.legend, new.legend)
+    except GridError as error:
+        advice = f"warp it onto that of {old.landcover.path}, nearest neighbor"
+        raise SourceError(f"{error}; {advice}", new.landcover.path) from error
+    polygons = read_polygons(regions, pair.grid, region_field) if regions else ()
+    legend = change_legend(pair)
+    changes = measure_changes(pair, polygons, mapper)
+    folder = Path(output)
+    make_folder(folder)
+    publish_bytes(folder / TRANSITIONS_FILE, format_csv(changes).encode())
+    write_change(pair, legend, folder / CHANGE_FILE, mapper)
+    turnover, remarks = None, list(changes.remarks)
+    if old.buildings is not None and new.buildings is not None:
+        turnover = write_changed_buildings(
+            pair, old.buildings, new.buildings, folder / CHANGED_BUILDINGS_FILE, overlap
+        )
+    else:
+        (folder / CHANGED_BUILDINGS_FILE).unlink(missing_ok=True)
+        remarks.append(f"buildings are compared where both sides are folders with a {VECTORS}")
+    return Comparison(changes, turnover, tuple(remarks))
+
+
+def write_change(pair: Pair, legend: Legend, path: Path, mapper: Mapper) -> None:
+    """Write the raster of changes as a COG, block by block."""
+    make_folder(path.parent)
+    blocks = [Block(w.row // BLOCK_PX, w.col // BLOCK_PX, w) for w in windows(pair.grid, BLOCK_PX)]
+    tags = {
+        "GEOSEG_VERSION": __version__,
+        "GEOSEG_BEFORE": pair.before.path,
+        "GEOSEG_AFTER": pair.after.path,
+    }
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as scratch:
+        store = BlockStore(Path(scratch), "change")
+        for _ in mapper(partial(_put_block, pair=pair, store=store), blocks):
+            pass
+        write_cog(path, pair.grid, store, blocks, 1, legend, tags)
+
+
+def _put_block(block: Block, pair: Pair, store: BlockStore) -> BlockFile:
+    values = change_values(pair, block.core)
+    return store.put(LabelBlock(block, values, np.full_like(values, NODATA)))
+
+
+def write_changed_buildings(
+    pair: Pair, before: BuildingLayer, after: BuildingLayer, path: Path, overlap: float = OVERLAP
+) -> Turnover:
+    """Write the buildings that are gone, then those that are new, as one layer.
+
+    Fields: change ("gone" or "new"), covered (share covered by the other side's buildings), and of the building's
+    own: id, area_m2, confidence_mean.
+    """
+    with GeoPackageStore.beside(path) as store, store.writer(pair.grid.crs) as writer:
+        gone, old = _append(writer, "gone", before, after, pair, overlap)
+        new, now = _append(writer, "new", after, before, pair, overlap)
+    return Turnover(gone, old, new, now)
+
+
+def _append(
+    writer: GeoPackageWriter,
+    change: str,
+    own: BuildingLayer,
+    other: BuildingLayer,
+    pair: Pair,
+    overlap: float,
+) -> tuple[int, int]:
+    """How many were written, of how many that were looked for."""
+    other_map = pair.after if change == "gone" else pair.before
+    none = np.empty(0, object)
+    missing, judged = 0, 0
+    nothing = Missing(Footprints(none, none, np.empty(0), np.empty(0)), np.empty(0), 0)
+    for found in chain([nothing], find_missing(own, other, other_map, overlap)):
+        buildings = found.buildings
+        columns = {
+            "change": np.full(len(buildings.ids), change, object),
+            "covered": found.covered.round(3),
+            "id": buildings.ids,
+            "area_m2": buildings.area_m2,
+            "confidence_mean": buildings.confidence_mean,
+        }
+        writer.append(CHANGED_BUILDINGS, shapely.to_wkb(buildings.geometries).tolist(), columns)
+        missing, judged = missing + len(buildings.ids), judged + found.judged
+    return missing, judged
+
+
+def format_csv(changes: Changes) -> str:
+    """One row per region and pair of classes; empty where unknown."""
+    text = io.StringIO()
+    rows = changes.rows()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        decimals = {"pixels": 3}
+        writer.writerow(
+            {k: f"{v:.{decimals.get(k, 6)}f}" if isinstance(v, float) else v for k, v in row.items()}
+        )
+    return text.getvalue()
+
+
+def format_tables(found: Comparison) -> str:
+    """For a terminal: per region, hectares from each class (rows) to each (columns); buildings; remarks."""
+    parts = [_matrix_table(region, found.changes) for region in found.changes.regions]
+    if found.turnover is not None:
+        t = found.turnover
+        parts.append(f"buildings: {t.gone:,} of {t.before:,} gone, {t.new:,} of {t.after:,} new")
+    return "\n\n".join([*parts, "\n".join(f"note: {note}" for note in (*found.remarks, NOTE))])
+
+
+def _matrix_table(region: RegionChange, changes: Changes) -> str:
+    amounts = region.hectares or region.pixels
+    unit = "pixels" if region.hectares is None else "ha"
+    rows = [[f"{region.name} ({unit}), from", *(f"to {name}" for name in (*changes.new.names, NO_ANSWER))]]
+    for name, row in zip((*changes.old.names, NO_ANSWER), amounts, strict=True):
+        rows.append([name, *(f"{amount:,.2f}" for amount in row)])
+    known = [row[:-1] for row in amounts[:-1]]
+    total = math.fsum(amount for row in known for amount in row)
+    kept = math.fsum(
+        known[i][j]
+        for i, a in enumerate(changes.old.names)
+        for j, b in enumerate(changes.new.names)
+        if a == b
+    )
+    share = f" ({100 * (total - kept) / total:.1f} % of what both maps know)" if total else ""
+    return f"{_align(rows)}\nchanged: {total - kept:,.2f} {unit}{share}"
+
+
+def _align(rows: Sequence[Sequence[str]]) -> str:
+    """Columns padded to one width: the first to the left, numbers to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))])
+        for row in rows
+    )
+
+
+def _open(path: str) -> _Side:
+    """A landcover.tif, or the one in a scene's folder with its buildings."""
+    folder = Path(path)
+    landcover, buildings = path, None
+    if folder.is_dir():
+        landcover = str(folder / LANDCOVER)
+        if not (folder / LANDCOVER).is_file():
+            raise SourceError(f"holds no {LANDCOVER}; name a scene's folder of results, or a map", path)
+        if (folder / VECTORS).is_file():
+            buildings = BuildingLayer.open(str(folder / VECTORS), BUILDINGS)
+    mapped = ClassMap.open(landcover)
+    if mapped.legend is None:
+        raise SourceError(
+            "has no legend tag: it is not a map that geoseg wrote, its classes are unknown", landcover
+        )
+    return _Side(mapped, mapped.legend, buildings)
