@@ -29,6 +29,18 @@ def _settings(_: click.Context, option: click.Parameter, pairs: tuple[str, ...])
     return dict(pair.split("=", 1) for pair in pairs)
 
 
+def _areas(_: click.Context, option: click.Parameter, texts: tuple[str, ...]) -> dict[str, float]:
+    """50, or road=100: square metres for all classes, or for one."""
+    found = {}
+    for text in texts:
+        name, _sign, number = text.rpartition("=")
+        try:
+            found[name or "all"] = float(number)
+        except ValueError:
+            raise click.BadParameter(f"{text!r} is not of the form M2 or CLASS=M2") from None
+    return found
+
+
 def _version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
     if wanted:
         from geoseg.run.versions import versions
@@ -64,6 +76,36 @@ def main() -> None:
 
     Start with:  geoseg demo -o demo    then:  geoseg run SCENE.tif -o OUT
     """
+
+
+_GENERALIZING = [
+    click.option(
+        "--min-area",
+        multiple=True,
+        callback=_areas,
+        metavar="[CLASS=]M2",
+        help="Polygons below this go to the neighbor with the longest shared border; may be repeated for classes.",
+    ),
+    click.option(
+        "--min-hole",
+        multiple=True,
+        callback=_areas,
+        metavar="[CLASS=]M2",
+        help="Holes below this in polygons of a class are filled; may be repeated.",
+    ),
+    click.option(
+        "--coverage",
+        is_flag=True,
+        default=None,
+        help="Add a layer landcover: all classes, simplified, without gap or overlap.",
+    ),
+]
+
+
+def _generalizing(command: Callable[..., Any]) -> Callable[..., Any]:
+    for option in reversed(_GENERALIZING):
+        command = option(command)
+    return command
 
 
 def _job_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -150,6 +192,18 @@ def _job_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--crs", metavar="CRS", help="CRS of these copies, such as EPSG:4326.  [default: the scene's]"
         ),
+        *_GENERALIZING,
+        click.option(
+            "--centerlines",
+            is_flag=True,
+            default=None,
+            help="Add the road network: center lines with widths, and nodes. Takes about as long as mapping.",
+        ),
+        click.option(
+            "--report/--no-report",
+            default=None,
+            help="Pages to look at, for each scene and for all.  [default: report]",
+        ),
         click.option(
             "--overwrite",
             is_flag=True,
@@ -224,14 +278,78 @@ def plan(job_file: str | None, **options: Any) -> None:
 @click.option(
     "-o", "--output", type=click.Path(), metavar="OUT", help="Folder for metrics.json and regions.csv."
 )
-def evaluate(landcover: str, labels: str, regions: str | None, region_field: str, output: str | None) -> None:
-    """Score a map against labels: IoU per class and region."""
+@click.option(
+    "--confidence",
+    type=click.Path(),
+    metavar="RASTER",
+    help="Whole percent on the map's grid: adds calibration.  [default: confidence.tif beside the map, if it fits]",
+)
+@click.option(
+    "--class-field", metavar="FIELD", help="The labels are polygons; their classes are in this field."
+)
+@click.option(
+    "--map-class",
+    "class_names",
+    multiple=True,
+    callback=_settings,
+    metavar="LABEL=CLASS",
+    help="What the labels call a class (a name, or a value) and what the map calls it, as in house=building; "
+    "nothing behind the = leaves it out. May be repeated.",
+)
+@click.option("--ignore", callback=_numbers, metavar="N,N", help="Values of a label raster to leave out.")
+@click.option("--background", metavar="CLASS", help="Class of the pixels in no polygon.  [default: left out]")
+@click.option(
+    "--min-support",
+    type=click.IntRange(0),
+    default=100,
+    show_default=True,
+    metavar="N",
+    help="Labelled pixels that a class needs to count in the supported means.",
+)
+@click.option(
+    "--tolerance-px",
+    type=click.IntRange(0, 100),
+    default=3,
+    show_default=True,
+    metavar="N",
+    help="How far boundaries and road lines may lie from the true ones.",
+)
+@click.option(
+    "--objects/--no-objects",
+    default=False,
+    show_default=True,
+    help="Score buildings as objects and roads as lines, too: takes several times as long.",
+)
+def evaluate(landcover: str, labels: str, regions: str | None, region_field: str, output: str | None,
+    confidence: str | None, class_field: str | None, class_names: dict[str, str], ignore: tuple[int, ...] | None,
+    background: str | None, min_support: int, tolerance_px: int, objects: bool,
+) -> None:  # fmt: skip
+    """Score a map against labels: IoU and more per class and region, each with its uncertainty.
+
+    \b
+    geoseg evaluate out/scene/landcover.tif truth.tif --regions districts.gpkg -o scores
+    geoseg evaluate out/scene/landcover.tif truth.gpkg --class-field kind --map-class house=building --background land
+
+    Labels on another grid, or in another CRS, are brought onto the map's, nearest neighbor.
+    """
+    from geoseg.io.labels import LabelOptions
     from geoseg.io.rasters import configure_gdal
     from geoseg.parallel import threaded_map
-    from geoseg.run.evaluating import evaluate_files, format_table
+    from geoseg.run.evaluating import EvaluateOptions, evaluate_files, format_table
+    from geoseg.stages.scores import ScoreSettings
 
     configure_gdal()
-    click.echo(format_table(evaluate_files(landcover, labels, regions, region_field, output, threaded_map)))
+    options = EvaluateOptions(
+        confidence,
+        LabelOptions(class_field, class_names, ignore or (), background),
+        ScoreSettings(min_support, tolerance_px, objects),
+    )
+
+    def timer(stage: str, seconds: float) -> None:
+        click.echo(f"{stage}: {seconds:.1f} s", err=True)
+
+    scores = evaluate_files(landcover, labels, regions, region_field, output, threaded_map, options, timer)
+    click.echo(format_table(scores))
 
 
 @main.command()
@@ -239,23 +357,84 @@ def evaluate(landcover: str, labels: str, regions: str | None, region_field: str
 @click.option(
     "-o", "--output", required=True, type=click.Path(), metavar="OUT.gpkg", help="GeoPackage to write."
 )
-@click.option("--raw", is_flag=True, help="Every polygon of every class, untouched.")
+@click.option(
+    "--legend",
+    type=click.Path(),
+    metavar="FILE",
+    help="Names of the classes: YAML, JSON or CSV with id, name and, optionally, color (#rrggbb) and role "
+    "(building or road).  [default: what the raster tells]",
+)
+@click.option("--band", type=int, metavar="N", help="Band that holds the classes.  [default: the only one]")
+@click.option(
+    "--confidence", type=click.Path(), metavar="RASTER", help="Whole percent on the same grid: adds fields."
+)
+@click.option(
+    "--format",
+    "formats",
+    multiple=True,
+    type=click.Choice(["gpkg", "parquet", "fgb", "geojson"]),
+    help="Copy each layer to OUT_<layer>.<format>, too; may be given several times.",
+)
+@click.option("--crs", metavar="CRS", help="CRS of these copies, such as EPSG:4326.  [default: the raster's]")
+@_generalizing
+@click.option("--raw", is_flag=True, help="Every polygon of every class, with class and area only.")
 @click.option(
     "--block-px",
     type=int,
-    default=2048,
-    show_default=True,
-    help="Side of the windows read; changes memory, never the polygons.",
+    metavar="N",
+    help="Side of the windows read; changes memory, never the polygons.  [default: by the raster's width]",
 )
-def vectorize(landcover: str, output: str, raw: bool, block_px: int) -> None:
-    """Turn a map's buildings and roads into polygons."""
+def vectorize(
+    landcover: str, output: str, raw: bool, block_px: int | None, coverage: bool | None, **options: Any
+) -> None:
+    """Turn a class raster into polygons with areas: a map of geoseg's, or any other GeoTIFF, COG or VRT.
+
+    \b
+    geoseg vectorize out/scene/landcover.tif -o all.gpkg --confidence out/scene/confidence.tif
+    geoseg vectorize worldcover.tif -o cover.gpkg --legend names.csv
+    geoseg vectorize stack.tif -o parcels.gpkg --band 2 --format geojson --format parquet
+
+    Layers buildings and roads where classes have these roles, else one layer, polygons, with all classes. Values are
+    whole numbers from 0 to 254, of any data type; nodata may be any number.
+
+    Names come from --legend, or geoseg's own tag, or a raster attribute table or category names beside the raster
+    (.aux.xml); else classes go by their number. Where no roles are told, a class is a building or a road whose name
+    has the word building, built structure, house, roof or rooftop, or road, street or highway (in one role only,
+    singular or plural, without words such as "no" or "near"); an empty field role in --legend says that none is.
+    """
     from geoseg.io.rasters import configure_gdal
     from geoseg.parallel import threaded_map
-    from geoseg.run.vectorizing import vectorize_file
+    from geoseg.run.events import make_reporter
+    from geoseg.run.vectorizing import VectorizeOptions, vectorize_file
 
     configure_gdal()
-    counts = vectorize_file(landcover, output, raw, block_px, mapper=threaded_map)
+    counts = vectorize_file(
+        landcover, output, raw, block_px, threaded_map,
+        VectorizeOptions(coverage=bool(coverage), **options), make_reporter(False),
+    )  # fmt: skip
     click.echo(f"{output}: " + ", ".join(f"{n} {layer}" for layer, n in counts.items()))
+
+
+@main.command()
+@click.argument("output", metavar="OUT", type=click.Path())
+def report(output: str) -> None:
+    """Make the pages of a run again, from its results alone: OUT/index.html, and a report in each scene's folder.
+
+    Each page is one file that opens from disk and loads nothing. Exit code 1 where a scene's results are damaged
+    (named, with the reason); the other pages are written.
+    """
+    from pathlib import Path
+
+    from geoseg.io.rasters import configure_gdal
+    from geoseg.report.everything import write_reports
+
+    configure_gdal()
+    written, failed = write_reports(Path(output))
+    for path in written:
+        click.echo(path)
+    for error in failed:
+        click.echo(f"error: {error}", err=True)
+    sys.exit(1 if failed else 0)
 
 
 @main.command()
@@ -272,6 +451,80 @@ def train(config: str, output: str) -> None:
     except ModuleNotFoundError as error:
         raise click.ClickException(f"training needs {error.name}: pip install 'geoseg[train]'") from None
     click.echo(train_bundle(Path(config), Path(output)))
+
+
+@main.command()
+@click.argument("landcover", type=click.Path())
+@click.argument("regions", type=click.Path(), required=False)
+@click.option(
+    "--region-field",
+    default="region",
+    show_default=True,
+    metavar="FIELD",
+    help="Field that names the regions.",
+)
+@click.option(
+    "--labels", type=click.Path(), help="True classes, a raster on the map's grid: adds adjusted areas."
+)
+@click.option(
+    "--metrics", type=click.Path(), metavar="FILE", help="The same from the metrics.json of an evaluation."
+)
+@click.option("-o", "--output", type=click.Path(), metavar="AREAS.csv", help="Table to write.")
+@click.option("--json", "as_json", is_flag=True, help="All figures as JSON on standard output.")
+def areas(
+    landcover: str, regions: str | None, region_field: str, labels: str | None, metrics: str | None,
+    output: str | None, as_json: bool,
+) -> None:  # fmt: skip
+    """Measure a map: hectares and share of each class, per region or as a whole.
+
+    Areas are on the ellipsoid, whatever the CRS; pixels on a region's edge count by the share of them inside.
+    """
+    import json
+
+    from geoseg.io.rasters import configure_gdal
+    from geoseg.parallel import threaded_map
+    from geoseg.run.areas import areas_of_files, format_table
+
+    configure_gdal()
+    found = areas_of_files(landcover, regions, region_field, threaded_map, labels, metrics, output)
+    click.echo(json.dumps(found.to_dict(), indent=2, ensure_ascii=False) if as_json else format_table(found))
+
+
+@main.command()
+@click.argument("before", type=click.Path())
+@click.argument("after", type=click.Path())
+@click.option("--regions", type=click.Path(), help="Named polygons, any vector file: a table for each.")
+@click.option(
+    "--region-field",
+    default="region",
+    show_default=True,
+    metavar="FIELD",
+    help="Field that names the regions.",
+)
+@click.option(
+    "--overlap",
+    type=float,
+    default=0.25,
+    show_default=True,
+    help="Share of a building that the other side's must cover for it to be there still.",
+)
+@click.option(
+    "-o", "--output", required=True, type=click.Path(), metavar="OUT", help="Folder for the results."
+)
+def compare(
+    before: str, after: str, regions: str | None, region_field: str, overlap: float, output: str
+) -> None:  # fmt: skip
+    """Say what changed between two maps: hectares from class to class, a raster, buildings gone and new.
+
+    BEFORE and AFTER are scene folders of results, such as OUT/x, or maps (landcover.tif) on one grid.
+    """
+    from geoseg.io.rasters import configure_gdal
+    from geoseg.parallel import threaded_map
+    from geoseg.run.compare import compare_runs, format_tables
+
+    configure_gdal()
+    found = compare_runs(before, after, regions, region_field, output, threaded_map, overlap)
+    click.echo(format_tables(found))
 
 
 @main.command()

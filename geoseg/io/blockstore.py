@@ -84,6 +84,6 @@ def _counts(answer: LabelBlock) -> dict[int, int]:
 def _digest(answer: LabelBlock) -> str:
     """Of the pixels and their place: a block under another's name is none."""
     digest = hashlib.sha256(repr(answer.block).encode())
-    digest.update(np.ascontiguousarray(answer.labels))
-    digest.update(np.ascontiguousarray(answer.confidence))
+    digest.update(np.ascontiguousarray(answer.labels).data)
+    digest.update(np.ascontiguousarray(answer.confidence).data)
     return digest.hexdigest()

@@ -24,6 +24,7 @@ VECTOR_LAYERS = {
     "road_centerlines": ("Road centerlines", "Line"),
     "buildings": ("Buildings", "Polygon"),
     "roads": ("Roads", "Polygon"),
+    "landcover": ("Land cover, simplified", "Polygon"),
 }
 """Title and geometry of the layers of vectors.gpkg, in the order in which they lie upon each other."""
 

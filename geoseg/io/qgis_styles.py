@@ -141,6 +141,7 @@ def vector_style(layer: str, legend: Legend, region_columns: Collection[str]) ->
         "road_centerlines": lambda: _one_symbol("SimpleLine", _line(ink)),
         "buildings": lambda: _per_class(legend.of_role("building"), lambda c: _fill(c, _darker(c), 0.15)),
         "roads": lambda: _per_class(roads, _fill),
+        "landcover": lambda: _per_class(legend.classes, _fill),
     }
     return styles[layer]()
 

@@ -53,6 +53,7 @@ KNOWN = {
     "vectors.gpkg": ("Buildings, roads and regions", ["data"]),
     "metrics.json": ("Scores against labels", ["metadata"]),
     "regions.csv": ("Scores per region", ["metadata"]),
+    "areas.csv": ("Areas per region", ["metadata"]),
 }
 """Results that are described where they are there; their asset's key is their name without its ending."""
 EXPORTS = (".parquet", ".fgb", ".geojson", ".gpkg")

@@ -6,7 +6,7 @@ import os
 import sqlite3
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from pyogrio import errors as pyogrio_errors
 
 from geoseg.errors import OutputError
 from geoseg.io.files import publish_bytes, remove_folder
+from geoseg.stages.square import Outlines
 from geoseg.stages.vectorize import Found
 
 REGIONS_LAYER = "regions"
@@ -105,27 +106,51 @@ class Spool:
             "CREATE TABLE polygon (place INTEGER PRIMARY KEY, class_id INTEGER, mean REAL, low REAL, "
             "at_edge INTEGER, wkb BLOB)"
         )
+        database.execute("CREATE TABLE redrawn (place INTEGER PRIMARY KEY, wkb BLOB)")
 
     def add(self, rows: Sequence[int], cols: Sequence[int], found: Sequence[Found]) -> None:
         """rows, cols: first pixel of each polygon, which no two share."""
         places = ((row << 32) + col for row, col in zip(rows, cols, strict=True))
         with output_errors(self._path), self._database:
-            values = ((place, *one) for place, one in zip(places, found, strict=True))
+            values = ((place, *one[:-1]) for place, one in zip(places, found, strict=True))
             self._database.executemany("INSERT INTO polygon VALUES (?, ?, ?, ?, ?, ?)", values)
+
+    def traced(self, class_ids: Sequence[int]) -> Iterator[Outlines]:
+        """Places (row << 32) + col and polygons of some classes, in scan order, in batches."""
+        for rows in self._select("place, polygon.wkb", class_ids):
+            yield [place for place, _ in rows], [wkb for _, wkb in rows]
+
+    def redraw(self, batches: Iterable[Outlines]) -> None:
+        """What to write for the polygons at some places; forgets what was said before."""
+        with output_errors(self._path):
+            self._database.execute("DELETE FROM redrawn")
+        for places, wkb in batches:
+            with output_errors(self._path), self._database:
+                values = zip(places, wkb, strict=True)
+                self._database.executemany("INSERT INTO redrawn VALUES (?, ?)", values)
 
     def read(self, class_ids: Sequence[int]) -> Iterator[list[Found]]:
         """The polygons of some classes, in scan order, in batches."""
+        columns = "class_id, mean, low, at_edge, polygon.wkb, redrawn.wkb"
+        for rows in self._select(columns, class_ids):
+            yield [_unpack(*row) for row in rows]
+
+    def _select(self, columns: str, class_ids: Sequence[int]) -> Iterator[list[Any]]:
         wanted = ", ".join(str(int(i)) for i in class_ids)
-        columns = "class_id, mean, low, at_edge, wkb"
-        query = f"SELECT {columns} FROM polygon WHERE class_id IN ({wanted}) ORDER BY place"  # noqa: S608
+        query = (
+            f"SELECT {columns} FROM polygon LEFT JOIN redrawn USING (place) "  # noqa: S608
+            f"WHERE class_id IN ({wanted}) ORDER BY place"
+        )
         with closing(self._database.execute(query)) as cursor:
             while rows := cursor.fetchmany(BATCH):
-                yield [_unpack(*row) for row in rows]
+                yield rows
 
 
-def _unpack(class_id: int, mean: float | None, low: float | None, at_edge: int, wkb: bytes) -> Found:
+def _unpack(
+    class_id: int, mean: float | None, low: float | None, at_edge: int, wkb: bytes, redrawn: bytes | None
+) -> Found:
     """SQLite keeps NaN as null."""
-    return Found(class_id, _float(mean), _float(low), bool(at_edge), wkb)
+    return Found(class_id, _float(mean), _float(low), bool(at_edge), wkb, redrawn)
 
 
 def _float(value: float | None) -> float:

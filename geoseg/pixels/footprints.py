@@ -25,7 +25,8 @@ def geodesic_sizes_m(polygons: Geometries, crs: str | None, transform: Affine) -
 
     polygons: valid, in the map coordinates of `crs` (WKT). transform: the raster's geotransform.
     NaN without a CRS, and where the CRS is neither projected nor geographic or does not reach.
-    Method: geodesic polygons (Karney 2013).
+    Method: the ring integral of authalic latitude over longitude (Snyder 1987, eq. 3-12), and middle-latitude
+    distances, over steps so short that they agree with geodesics (Karney 2013), which a ring around a pole takes.
     """
     unknown = np.full(len(polygons), np.nan)
     if crs is None or not len(polygons):
@@ -40,17 +41,40 @@ def geodesic_sizes_m(polygons: Geometries, crs: str | None, transform: Affine) -
         lon, lat = to_lonlat.transform(points[:, 0], points[:, 1])
     except ProjError:
         return unknown, unknown
-    rings = np.full((len(ring_starts) - 1, 2), np.nan)
-    finite = np.logical_and.reduceat(np.isfinite(lon) & np.isfinite(lat), ring_starts[:-1])
-    geod = Geod(ellps="WGS84")
-    for ring in np.flatnonzero(finite):
-        at = slice(ring_starts[ring], ring_starts[ring + 1])
-        rings[ring] = np.abs(geod.polygon_area_perimeter(lon[at], lat[at]))
+    rings = _ring_sizes_m(np.asarray(lon), np.asarray(lat), ring_starts)
     exteriors = np.zeros(len(rings), np.bool_)
     exteriors[polygon_starts[:-1]] = True
     rings[~exteriors, 0] *= -1
     areas, perimeters = np.add.reduceat(rings, polygon_starts[:-1]).T
     return areas, perimeters
+
+
+def _ring_sizes_m(lon: Floats, lat: Floats, ring_starts: Ints) -> Floats:
+    """Area and perimeter of closed rings of longitudes and latitudes in degrees, (ring, 2); NaN where one is."""
+    geod = Geod(ellps="WGS84")
+    e2 = geod.es
+    e = np.sqrt(e2)
+    lat = np.where(np.isfinite(lat) & np.isfinite(lon), lat, np.nan)
+    phi = np.radians(lat)
+    sin = np.sin(phi)
+    with np.errstate(invalid="ignore"):
+        authalic = geod.b**2 / 2 * (sin / (1 - e2 * sin**2) + np.arctanh(e * sin) / e)
+        east = np.radians((np.diff(lon) + 180) % 360 - 180)  # also across 180 degrees
+        above = authalic - np.repeat(authalic[ring_starts[:-1]], np.diff(ring_starts))
+        middle = (phi[1:] + phi[:-1]) / 2
+        curved = 1 - e2 * np.sin(middle) ** 2
+        step = geod.a * np.hypot(east * np.cos(middle) / np.sqrt(curved), np.diff(phi) * (1 - e2) / curved**1.5)
+        band = east * (above[1:] + above[:-1]) / 2
+    # Between the last point of a ring and the first of the next one there is no step.
+    apart = ring_starts[1:-1] - 1
+    band[apart] = step[apart] = east[apart] = 0
+    starts = ring_starts[:-1]
+    sizes: Floats = np.abs(np.column_stack([np.add.reduceat(values, starts) for values in (band, step)]))
+    turns = np.abs(np.add.reduceat(east, starts))
+    for ring in np.flatnonzero(turns > 1):
+        at = slice(ring_starts[ring], ring_starts[ring + 1])
+        sizes[ring] = np.abs(geod.polygon_area_perimeter(lon[at], lat[at]))
+    return sizes
 
 
 def clip(polygons: Geometries, aoi: shapely.Geometry, transform: Affine) -> tuple[Geometries, Ints, Bools]:

@@ -17,20 +17,21 @@ Points = npt.NDArray[np.float64]
 Floats = npt.NDArray[np.float64]
 
 STEPS_PER_PX = 2**20
-"""Coordinates are rounded to this part of a pixel, so that pixel corners are whole numbers wherever they lie."""
+"""Coordinates are rounded to this part of a pixel: so pixel corners are whole numbers wherever they lie."""
 TOUCH_PX = 1e-3
+"""Points that lie nearer than this are one."""
 
 
 @dataclass(frozen=True, eq=False)
 class Outlines:
-    """Rings as walks over points; those of polygons that share a wall walk over the same points.
+    """Rings as walks over points; those of polygons that share a wall walk over the same points. All in pixel sides.
 
-    points: (point, 2) float64, in pixels from the polygon's origin.
+    points: (point, 2) float64, from the polygon's origin.
     walk: (step,) the point that each step of a ring leaves, ring after ring; rings are open.
     ring_starts: (ring + 1,), where each ring starts in `walk`, and the end.
     polygon_starts: (polygon + 1,), where each polygon starts in the rings; its exterior comes first.
     group: (polygon,) from 0 up, the same for polygons that share walls, directly or through others.
-    origin: (polygon, 2) metres, the same within a group.
+    origin: (polygon, 2), the same within a group.
     """
 
     points: Points
@@ -59,9 +60,9 @@ class Outlines:
         counts = np.add.reduceat(steps.astype(np.int64), self.ring_starts[:-1])
         return replace(self, walk=self.walk[steps], ring_starts=starts_of(counts))
 
-    def polygons(self, places: Points, pixel_m: float) -> Geometries:
-        """The polygons with their points moved to `places` (point, 2), in metres; rings have three points or more."""
-        xy = places[self.walk] * pixel_m + self.origin[self.polygon_of_step]
+    def polygons(self, places: Points) -> Geometries:
+        """The polygons with their points moved to `places` (point, 2); rings have three points or more."""
+        xy = places[self.walk] + self.origin[self.polygon_of_step]
         opens = self.ring_starts
         closing = np.insert(np.arange(len(xy)), opens[1:], opens[:-1])
         offsets = (opens + np.arange(len(opens)), self.polygon_starts)
@@ -94,14 +95,21 @@ def numbered(*keys: npt.NDArray[np.generic]) -> Ints:
     return rank
 
 
-def trace(polygons: Geometries, pixel_m: float) -> Outlines:
+def snapped(points: Points) -> Points:
+    """Points rounded to a small part of a pixel."""
+    return np.round(points * STEPS_PER_PX) / STEPS_PER_PX
+
+
+def trace(polygons: Geometries, cluster: Ints | None = None) -> Outlines:
     """Outlines of one or more polygons, with points where a neighbor's corner lies on a wall.
 
-    polygons: valid, in metres; they may touch but not overlap. pixel_m: the pixel side in metres.
+    polygons: valid, in pixel sides; they may touch but not overlap. cluster: (polygon,), the same for polygons that
+    share walls, where that is known. What is found of a group does not depend on other polygons.
     """
-    tree = shapely.STRtree(polygons)
-    first, second = tree.query(polygons, predicate="dwithin", distance=TOUCH_PX * pixel_m)
-    cluster = joined(len(polygons), first, second)
+    if cluster is None:
+        first, second = shapely.STRtree(polygons).query(polygons, predicate="dwithin", distance=TOUCH_PX)
+        cluster = joined(len(polygons), first, second)
+    touching = (np.bincount(cluster) > 1)[cluster]
     _, xy, (ring_starts, polygon_starts) = shapely.to_ragged_array(polygons)
     closing = np.zeros(len(xy), np.bool_)
     closing[ring_starts[1:] - 1] = True
@@ -113,16 +121,15 @@ def trace(polygons: Geometries, pixel_m: float) -> Outlines:
         group=cluster,
         origin=_origins(polygons, cluster),
     )
-    touching = np.zeros(len(polygons), np.bool_)
-    touching[first[first != second]] = True
-    rings = _with_touching_corners(rings, touching, TOUCH_PX * pixel_m)
+    rings = _with_touching_corners(rings, touching, TOUCH_PX)
 
-    of_polygon = rings.polygon_of_step
-    local = (rings.points[rings.walk] - rings.origin[of_polygon]) / pixel_m
-    rings = _renumbered(rings, cluster, np.round(local * STEPS_PER_PX) / STEPS_PER_PX)
+    local = rings.points[rings.walk] - rings.origin[rings.polygon_of_step]
+    rings = _renumbered(rings, cluster, snapped(local))
     rings = rings.keep(rings.walk != rings.ends)
     group = _wall_groups(rings)
-    return replace(_renumbered(rings, group, rings.points[rings.walk]), group=group)
+    origin = _origins(polygons, group)
+    local = rings.points[rings.walk] - snapped(origin - rings.origin)[rings.polygon_of_step]
+    return replace(_renumbered(rings, group, local), group=group, origin=origin)
 
 
 def _renumbered(rings: Outlines, together: Ints, xy: Points) -> Outlines:
@@ -137,7 +144,7 @@ def _renumbered(rings: Outlines, together: Ints, xy: Points) -> Outlines:
 
 
 def _origins(polygons: Geometries, cluster: Ints) -> Points:
-    """The lower left corner of each polygon's cluster: (polygon, 2)."""
+    """The least x and y of each polygon's cluster: (polygon, 2)."""
     corner = np.full((cluster.max() + 1, 2), np.inf)
     np.minimum.at(corner, cluster, shapely.bounds(polygons)[:, :2])
     return corner[cluster]

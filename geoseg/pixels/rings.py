@@ -1,4 +1,4 @@
-"""Uniting connected pieces of polygons by linking their exteriors to rings anew.
+"""Uniting connected pieces of polygons by linking their sides to rings anew.
 
 No overlay of geometries is needed, and nothing is rounded: coordinates are whole pixels.
 """
@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from geoseg.pixels.noding import noded
 from geoseg.pixels.polygons import Bools, Ints, Pieces, spans, starts_of
 
 
@@ -21,30 +22,73 @@ def unite(pieces: Pieces, group: Ints, cut_cols: Ints, cut_rows: Ints) -> Pieces
     """
     if not len(pieces):
         return pieces
-    names, first, group = np.unique(group, return_index=True, return_inverse=True)
+    group = np.unique(group, return_inverse=True)[1]
     is_hole = _holes(pieces)
     ring_group = np.repeat(group, np.diff(pieces.polygon_starts))
 
-    exteriors = _rings(pieces, ~is_hole)
-    sense = int(np.sign(_double_areas(*exteriors)[0]))
-    coords, counts, new_group = _link(exterior_edges(pieces, group, cut_cols, cut_rows), sense)
-    new_is_hole = np.sign(_double_areas(coords, counts)) != sense
+    sense = _sense(pieces)
+    edges = exterior_edges(pieces, group, cut_cols, cut_rows)
+    kept = np.ones(len(edges.owner), np.bool_)
+    kept[np.concatenate(twins(edges, edges.owner))] = False
+    coords, counts, new_group = _link(edges.start[kept], edges.end[kept], edges.owner[kept], sense)
+    new_is_hole = np.sign(double_areas(coords, counts)) != sense
     old_coords, old_counts = _rings(pieces, is_hole)
 
     coords = np.concatenate([coords, old_coords])
     counts = np.concatenate([counts, old_counts])
     ring_group = np.concatenate([new_group, ring_group[is_hole]])
     is_hole = np.concatenate([new_is_hole, np.ones(len(old_counts), np.bool_)])
+    return _of_rings(pieces, group, coords, counts, ring_group, is_hole)
+
+
+def dissolve(pieces: Pieces, group: Ints) -> Pieces:
+    """One polygon per group of whole polygons, in rising order of group; its class is that of its first polygon.
+
+    group: (polygon,) int64, any numbers. The polygons of a group are connected by pixel sides that they share. Unlike
+    in `unite`, these may lie anywhere, and holes close where all that lay in them is of the group.
+    """
+    _, group, sizes = np.unique(group, return_inverse=True, return_counts=True)
+    alone = sizes[group] == 1
+    if alone.all():
+        return pieces.take(np.argsort(group))
+    parts, owner = pieces.take(~alone), np.unique(group[~alone], return_inverse=True)[1]
+    rings = noded(parts)
+    owner_of_side = owner[rings.polygon_of_ring[rings.ring_of_side]]
+    sides = np.stack(rings.twins())
+    kept = np.ones(len(owner_of_side), np.bool_)
+    kept[sides[:, owner_of_side[sides[0]] == owner_of_side[sides[1]]]] = False
+    sense = _sense(parts)
+    coords, counts, ring_group = _link(rings.start[kept], rings.end[kept], owner_of_side[kept], sense)
+    is_hole = np.sign(double_areas(coords, counts)) != sense
+    united = _of_rings(parts, owner, coords, counts, ring_group, is_hole)
+    place = np.concatenate([group[alone], np.flatnonzero(sizes > 1)])
+    return Pieces.concat([pieces.take(alone), united]).take(np.argsort(place))
+
+
+def _of_rings(
+    pieces: Pieces, group: Ints, coords: npt.NDArray[np.int32], counts: Ints, ring_group: Ints, is_hole: Bools
+) -> Pieces:
+    """The polygons of groups, of which some rings are known, with all that their pieces tell.
+
+    group: (piece,) from 0 up. coords, counts: the rings, one after the other. ring_group, is_hole: (ring,).
+    """
+    _, first = np.unique(group, return_index=True)
     order = np.lexsort((is_hole, ring_group))
     coords = coords[spans(starts_of(counts)[:-1][order], counts[order])]
     return Pieces.of_counts(
         pieces.class_ids[first],
         coords,
         counts[order],
-        np.bincount(ring_group, minlength=len(names)),
+        np.bincount(ring_group, minlength=len(first)),
         pieces.percents.regroup(group),
-        np.bincount(group, pieces.at_edge, minlength=len(names)) > 0,
+        np.bincount(group, pieces.at_edge, minlength=len(first)) > 0,
     )
+
+
+def _sense(pieces: Pieces) -> int:
+    """The sign of the area of exteriors."""
+    exterior = pieces.coords[: pieces.ring_starts[1]]
+    return int(np.sign(double_areas(exterior, pieces.ring_starts[1:2])[0]))
 
 
 class Edges(NamedTuple):
@@ -101,8 +145,8 @@ def _rings(pieces: Pieces, which: Bools) -> tuple[npt.NDArray[np.int32], Ints]:
     return pieces.coords[spans(pieces.ring_starts[:-1][which], counts)], counts
 
 
-def _double_areas(coords: npt.NDArray[np.integer], counts: Ints) -> Ints:
-    """Twice the signed area of each ring, in square pixels."""
+def double_areas(coords: npt.NDArray[np.integer], counts: Ints) -> Ints:
+    """Twice the signed area of each ring, in square pixels: (ring,). counts: (ring,), the vertices in each."""
     col, row = coords.T.astype(np.int64)
     terms = np.zeros(len(coords), np.int64)
     terms[:-1] = col[:-1] * row[1:] - col[1:] * row[:-1]
@@ -121,16 +165,15 @@ def twins(edges: Edges, kind: npt.NDArray[np.integer]) -> tuple[Ints, Ints]:
     return at[order[equal]], at[order[equal + 1]]
 
 
-def _link(edges: Edges, sense: int) -> tuple[npt.NDArray[np.int32], Ints, Ints]:
+def _link(
+    start: npt.NDArray[np.int32], end: npt.NDArray[np.int32], group: Ints, sense: int
+) -> tuple[npt.NDArray[np.int32], Ints, Ints]:
     """Rings from directed edges: coordinates, vertices in each ring, and each ring's group.
 
-    Edges that two pieces of one group share vanish. Where two parts of a polygon meet at a corner, the ring
-    goes around a pixel that is not in the polygon: so no ring touches itself.
+    start, end: (edge, 2). group: (edge,). Where two parts of a polygon meet at a corner, the ring goes around a
+    pixel that is not in the polygon: so no ring touches itself.
     sense: the sign of an exterior's area.
     """
-    kept = np.ones(len(edges.owner), np.bool_)
-    kept[np.concatenate(twins(edges, edges.owner))] = False
-    start, end, group = edges.start[kept], edges.end[kept], edges.owner[kept]
     heading = np.sign(end - start)
 
     leaving = np.lexsort((start[:, 0], start[:, 1], group))

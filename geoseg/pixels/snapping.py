@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from geoseg.pixels.outlines import Outlines, Points, following, joined, junctions
+from geoseg.pixels.outlines import Outlines, Points, following, joined, junctions, snapped
 from geoseg.pixels.polygons import Bools, starts_of
 from geoseg.pixels.walls import ACROSS, ALONG, FREE, Walls, group_of_point, walls_of
 
@@ -14,15 +14,17 @@ CHAMFER_PX = 2.5
 """A corner that was cut off becomes one again if it lies up to this far from the cut."""
 LEAST_SHARED = 0.2
 """Where a side of a shared wall would be left with less of its length than this, a group is not squared."""
+MOST_MOVED_PX = 8.0
+"""Where a point would move farther, a group is not squared: so what lies farther off need not be looked at."""
 MAX_ROUNDS = 50
 
 
-def squared(traced: Outlines, thinned: Outlines) -> tuple[Outlines, Points]:
-    """Thinned outlines squared: the steps that remain, and the new places of all points.
+def squared(traced: Outlines, thinned: Outlines) -> tuple[Bools, Points]:
+    """Thinned outlines squared: which of their steps remain, and the new places of all points.
 
     traced: the outlines along pixel sides, which say where a wall lies. thinned: some of their steps.
-    Returns outlines, and (point, 2) float64 in pixels. They may be invalid: a ring that collapsed has all its
-    steps, on a line.
+    Returns (step,), and (point, 2) float64, at most MOST_MOVED_PX from the old ones. Rings may be invalid: one that
+    collapsed has all its steps, on a line.
     """
     walls = walls_of(traced, thinned)
     gone = np.zeros(len(walls.ends), np.bool_)
@@ -41,16 +43,19 @@ def squared(traced: Outlines, thinned: Outlines) -> tuple[Outlines, Points]:
     steps |= torn[thinned.group][thinned.polygon_of_step]
     places = np.where(torn[group_of_point(thinned)][:, None], walls.frame, places)
     (u, v), (cos, sin) = places.T, walls.turn.T
-    return thinned.keep(steps), np.column_stack([u * cos - v * sin, u * sin + v * cos])
+    back = snapped(np.column_stack([u * cos - v * sin, u * sin + v * cos]))
+    return steps, back
 
 
 def _torn_groups(walls: Walls, places: Points) -> Bools:
-    """Groups in which a shared wall lost its length, so that neighbors would part or overlap: (group,)."""
+    """Groups in which a shared wall lost its length, so that neighbors would part or overlap, or a point went far."""
     start, end = walls.ends[walls.shared].T
     was, now = walls.frame[end] - walls.frame[start], places[end] - places[start]
     lost = (was * now).sum(axis=1) < LEAST_SHARED * (was * was).sum(axis=1)
     torn = np.zeros(int(walls.outlines.group.max()) + 1, np.bool_)
-    torn[group_of_point(walls.outlines)[start[lost]]] = True
+    group = group_of_point(walls.outlines)
+    torn[group[start[lost]]] = True
+    torn[group[np.hypot(*(places - walls.frame).T) > MOST_MOVED_PX]] = True
     return torn
 
 

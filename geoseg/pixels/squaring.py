@@ -10,22 +10,16 @@ moving the points that polygons share, so that a wall between two houses stays o
 from __future__ import annotations
 
 import numpy as np
-import shapely
 
 from geoseg.errors import SpecError
-from geoseg.pixels.outlines import trace
+from geoseg.pixels.clashes import clashes_of, resolve
+from geoseg.pixels.frames import Frame
+from geoseg.pixels.ladder import GUARD_IOU, Rung, ladder_of
 from geoseg.pixels.polygons import Bools, Geometries, Ints
-from geoseg.pixels.snapping import squared
-from geoseg.pixels.thinning import thin
-
-TOLERANCE_PX = 1.25
-"""A traced straight wall strays from its line by up to a pixel; more than that is shape."""
-OVERLAP_M2 = 1e-7
-SAME_PX = 1e-6
 
 
 def square_footprints(
-    polygons: Geometries, pixel_m: float, guard_iou: float = 0.85
+    polygons: Geometries, pixel_m: float, guard_iou: float = GUARD_IOU
 ) -> tuple[Geometries, Bools]:
     """Building footprints squared to their dominant directions, and which of them were changed.
 
@@ -43,72 +37,19 @@ def square_footprints(
         raise SpecError(f"guard IoU must lie in 0..1, got {guard_iou}")
     if not len(polygons):
         return polygons.copy(), np.zeros(0, np.bool_)
-    order = _scan_order(polygons)
-    raw = polygons[order]
-    outlines = trace(raw, pixel_m)
-    thinned = outlines.keep(thin(outlines, TOLERANCE_PX)[outlines.walk])
-    moved, places = squared(outlines, thinned)
-    rungs = [moved.polygons(places, pixel_m), thinned.polygons(thinned.points, pixel_m), raw]
-    chosen = _first_that_fits(rungs, outlines.group, guard_iou)
-    same = shapely.get_num_coordinates(chosen) == shapely.get_num_coordinates(raw)
-    same[same] = shapely.hausdorff_distance(chosen[same], raw[same]) < SAME_PX * pixel_m
-    results, changed = np.empty_like(polygons), np.empty(len(polygons), np.bool_)
-    results[order] = np.where(same, raw, chosen)
-    changed[order] = ~same
-    return results, changed
+    ladder = ladder_of(polygons, Frame(1 / pixel_m, 0.0, 1 / pixel_m), guard_iou)
+    clashes = clashes_of(polygons, ladder.group, ladder.rungs, pixel_m)
+    return taken(polygons, ladder.group, ladder.rungs, resolve(ladder.group, ladder.rungs, clashes))
 
 
-def _scan_order(polygons: Geometries) -> Ints:
-    """From left to right by the leftmost, lowest corner, which no two polygons share, so that sums round alike."""
-    x, y = shapely.get_coordinates(
-        shapely.get_point(shapely.get_exterior_ring(shapely.normalize(polygons)), 0)
-    ).T
-    return np.lexsort((y, x))
+def taken(raw: Geometries, group: Ints, rungs: tuple[Rung, ...], chosen: Ints) -> tuple[Geometries, Bools]:
+    """The polygons on the rung that each group has chosen, and which of them were changed.
 
-
-def _keeps(raw: Geometries, changed: Geometries, guard_iou: float) -> Bools:
-    """Which changed polygons are valid and near enough to the raw ones: (polygon,)."""
-    fits: Bools = shapely.is_valid(changed)
-    both = shapely.area(shapely.intersection(raw[fits], changed[fits]))
-    either = shapely.area(raw[fits]) + shapely.area(changed[fits]) - both
-    fits[fits] = both >= guard_iou * either
-    return fits
-
-
-def _first_that_fits(rungs: list[Geometries], group: Ints, guard_iou: float) -> Geometries:
-    """The polygons of each group from the first rung that fits all of them and overlaps no other group.
-
-    rungs: (polygon,) each, from the most wanted to the raw polygons, which need not fit. group: (polygon,).
+    group: (polygon,). chosen: (group,), len(rungs) for raw polygons.
     """
-    last = len(rungs) - 1
-    rung = np.zeros(int(group.max()) + 1, np.int64)
-    chosen, moved = rungs[0].copy(), np.arange(len(group))
-    while len(moved):
-        stepping = moved
-        while len(stepping):
-            bad = group[stepping[~_keeps(rungs[last][stepping], chosen[stepping], guard_iou)]]
-            stepping = _step(rungs, rung, chosen, group, bad)
-        moved = _step(rungs, rung, chosen, group, group[_overlapping(chosen, moved)])
-    return chosen
-
-
-def _step(rungs: list[Geometries], rung: Ints, chosen: Geometries, group: Ints, bad: Ints) -> Ints:
-    """Move bad groups to their next rung, but those on the last: changes `rung` and `chosen`, returns who moved."""
-    steps = np.zeros(len(rung), np.bool_)
-    steps[bad] = True
-    steps &= rung < len(rungs) - 1
-    rung[steps] += 1
-    moved = np.flatnonzero(steps[group])
-    for number, polygons in enumerate(rungs):
-        here = moved[rung[group[moved]] == number]
-        chosen[here] = polygons[here]
-    return moved
-
-
-def _overlapping(polygons: Geometries, moved: Ints) -> Ints:
-    """Positions of polygons that overlap another one, if one of the two was moved."""
-    first, second = shapely.STRtree(polygons).query(polygons[moved], predicate="intersects")
-    first = moved[first]
-    first, second = first[first != second], second[first != second]
-    deep = shapely.area(shapely.intersection(polygons[first], polygons[second])) > OVERLAP_M2
-    return np.concatenate([first[deep], second[deep]])
+    polygons, changed = raw.copy(), np.zeros(len(raw), np.bool_)
+    for number, rung in enumerate(rungs):
+        here = (chosen[group] == number) & rung.changed
+        polygons[here] = rung.polygons[here]
+        changed |= here
+    return polygons, changed

@@ -10,10 +10,17 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from geoseg.errors import SpecError
+from geoseg.legend import Legend
+from geoseg.pixels.generalize import GeneralizeRules
 from geoseg.spec import SegmentSpec
 
 SCENE_FILES = ("labels", "regions", "mask")
 NOT_GIVEN = {"scenes": "none given; name at least one", "output": "none given; name a folder with -o"}
+
+
+ALL_CLASSES = "all"
+MOST_NAMES = 12
+"""Of classes, in a message."""
 
 
 class SceneEntry(BaseModel):
@@ -74,6 +81,18 @@ class Job(BaseModel):
         (), alias="format", description="copies of each vector layer, a file each, beside vectors.gpkg"
     )
     crs: str | None = Field(None, description="CRS of these copies; that of the scene if not given")
+    min_area: dict[str, float] = Field(
+        default_factory=dict,
+        description="least area of a polygon in m2, by class name or id, or 'all'; smaller ones go to a neighbor",
+    )
+    min_hole: dict[str, float] = Field(
+        default_factory=dict, description="least area of a hole in m2, likewise; smaller ones are filled"
+    )
+    coverage: bool = Field(
+        False, description="layer landcover: all classes, simplified, without gap or overlap"
+    )
+    centerlines: bool = Field(False, description="road_centerlines and road_nodes, made of the road polygons")
+    report: bool = Field(True, description="report.html and quicklook.png for each scene, index.html for all")
     overwrite: bool = Field(False, description="replace results of another model or other parameters")
     config: dict[str, str] = Field(default_factory=dict, description="GDAL options")
     json_events: bool = Field(False, alias="json", description="events as JSON lines")
@@ -97,6 +116,13 @@ class Job(BaseModel):
                 raise ValueError(f"{key!r}: {value!r} is no GDAL option")
         return config
 
+    @field_validator("min_area", "min_hole", mode="before")
+    @classmethod
+    def _for_all_classes(cls, limits: Any) -> Any:
+        if isinstance(limits, int | float) and not isinstance(limits, bool):
+            return {ALL_CLASSES: limits}
+        return {str(key): value for key, value in limits.items()} if isinstance(limits, dict) else limits
+
     @model_validator(mode="after")
     def _crs_of_copies(self) -> Job:
         if self.crs is not None and not self.formats:
@@ -117,6 +143,27 @@ class Job(BaseModel):
     def segment_spec(self, model_patch_px: int) -> SegmentSpec:
         patch_px = model_patch_px if self.patch_px is None else self.patch_px
         return SegmentSpec(patch_px, self.margin_px, self.blend, self.tta)
+
+
+def generalize_rules(
+    min_area: Mapping[str, float], min_hole: Mapping[str, float], legend: Legend
+) -> GeneralizeRules | None:
+    """What is too small to stay, by class id; None where everything stays.
+
+    Classes go by their names or ids; 'all' stands for those that are not named. Raises SpecError for others.
+    """
+    limits = [_by_id(name, given, legend) for name, given in (("min-area", min_area), ("min-hole", min_hole))]
+    return GeneralizeRules(*limits) if any(limits) else None
+
+
+def _by_id(option: str, given: Mapping[str, float], legend: Legend) -> dict[int, float]:
+    ids = {str(c.id): c.id for c in legend.classes} | {c.name: c.id for c in legend.classes}
+    some = ", ".join(legend.names[:MOST_NAMES]) + ", ..." * (len(legend.names) > MOST_NAMES)
+    for name in given:
+        if name != ALL_CLASSES and name not in ids:
+            raise SpecError(f"--{option}: no class {name!r}; there are {some}, and '{ALL_CLASSES}'")
+    rest = dict.fromkeys(legend.ids, given[ALL_CLASSES]) if ALL_CLASSES in given else {}
+    return rest | {ids[name]: area for name, area in given.items() if name != ALL_CLASSES}
 
 
 def make_job(options: Mapping[str, Any], job_file: str | None = None) -> Job:

@@ -60,6 +60,8 @@ class Run:
             if self._engine is not None:
                 self._engine.close()
             self._write_summary()
+        if job.report:
+            self._write_reports()
         if all(r.error is None for r in self.reports):
             return DONE
         return SOME_FAILED if started_any else NOTHING_STARTED
@@ -142,6 +144,19 @@ class Run:
             f"{shares or 'scored again'}{score} -> {ready.folder}",
             **dataclasses.asdict(report),
         )
+
+    def _write_reports(self) -> None:
+        """Pages to look at, made of the results alone; a run is no less done without them."""
+        from geoseg.report.everything import write_reports
+
+        done = {report.name for report in self.reports if report.status == "done"}
+        try:
+            _, failures = write_reports(Path(self.job.output), done)
+        except (OutputError, SourceError) as error:
+            self.reporter.say("warning", f"no report: {error}")
+            return
+        for failure in failures:
+            self.reporter.say("warning", f"no report: {failure}")
 
     def _write_summary(self) -> None:
         summary: dict[str, Any] = {

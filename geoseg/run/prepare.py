@@ -17,11 +17,11 @@ from geoseg.io.regions import NamedPolygon, read_polygons
 from geoseg.io.sources import Scene, open_scene
 from geoseg.model.bundle import Bundle
 from geoseg.model.runtimes import RuntimeChoice
-from geoseg.run.job import Job, SceneEntry
+from geoseg.run.job import Job, SceneEntry, generalize_rules
 from geoseg.spec import FORMAT_VERSION, SegmentSpec, digest_of
 
 SCRATCH = ".geoseg"
-RESULTS_FORMAT = 2
+RESULTS_FORMAT = 3
 """Rises with what is made of a finished map: vectors, scores, styles. A rerun then makes them anew."""
 BLOCK_CENTERS = 3
 """A block is at most so many patch centers wide: large enough to read margins seldom, small enough to share out."""
@@ -80,8 +80,12 @@ class Prepared:
 
 
 def prepare(job: Job, bundle: Bundle, spec: SegmentSpec) -> tuple[list[Prepared], dict[str, GeosegError]]:
-    """All scenes of a job that can be mapped, and why the others cannot. Raises SpecError for an unknown CRS."""
+    """All scenes of a job that can be mapped, and why the others cannot.
+
+    Raises SpecError for a CRS or a class that is unknown.
+    """
     known_crs(job.crs)
+    generalize_rules(job.min_area, job.min_hole, bundle.card.legend)
     ready, refused = [], {}
     for entry in job.scenes:
         try:
@@ -97,6 +101,11 @@ def _prepare_one(entry: SceneEntry, job: Job, bundle: Bundle, spec: SegmentSpec)
         wanted = f"in {job.crs}" if job.crs else "as GeoJSON"
         raise SourceError(
             f"has no CRS, so its polygons cannot be written {wanted}; state it with gdal_edit.py", entry.path
+        )
+    if scene.grid.gsd_m is None and (job.min_area or job.min_hole):
+        raise SourceError(
+            "has no CRS that tells how large its pixels are, so no least areas in m2 can be asked for",
+            entry.path,
         )
     mask = Mask.open(entry.mask, scene.grid, job.mask_values) if entry.mask else None
     aoi = AreaOfInterest.open(job.aoi, scene.grid) if job.aoi else None
@@ -148,6 +157,7 @@ def scores_key(ready: Prepared, map_key: str, job: Job) -> str:
     return digest_of(
         [
             [map_key, RESULTS_FORMAT, sorted(job.formats), job.crs if job.formats else None],
+            [job.centerlines, job.coverage, job.min_area, job.min_hole],
             content_of(source_identity(labels)) if labels else None,
             [digest_of([r.name, r.geometry.wkb_hex]) for r in ready.regions] if regions else None,
         ]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import shapely
 
 from geoseg.io.classmap import ClassMap
 from geoseg.io.formats import export_layers
+from geoseg.io.networks import add_road_network
 from geoseg.io.qgis import write_qgis
 from geoseg.io.sources import acquired
 from geoseg.io.stac import CATALOG, ITEM, MapFacts, UsedModel, write_catalog, write_item
@@ -16,22 +17,32 @@ from geoseg.io.vectors import REGIONS_LAYER, GeoPackageStore, add_region_layer
 from geoseg.legend import Legend
 from geoseg.model.bundle import CARD, Bundle
 from geoseg.model.card import ModelCard
-from geoseg.run.job import Job
+from geoseg.run.job import Job, generalize_rules
 from geoseg.run.prepare import Prepared
 from geoseg.run.versions import versions
 from geoseg.stages.evaluate import Scores
 from geoseg.stages.protocols import Mapper
-from geoseg.stages.vectorize import LAYER_OF_ROLE, Context, role_layers, strip_px, vectorize
+from geoseg.stages.roads import LINES_LAYER, NODES_LAYER
+from geoseg.stages.vectorize import (
+    COVERAGE_LAYER,
+    LAYER_OF_ROLE,
+    Context,
+    coverage_layer,
+    role_layers,
+    strip_px,
+    vectorize,
+)
 
 VECTORS = "vectors.gpkg"
-LAYERS = (*LAYER_OF_ROLE.values(), REGIONS_LAYER)
+LAYERS = (*LAYER_OF_ROLE.values(), COVERAGE_LAYER, LINES_LAYER, NODES_LAYER, REGIONS_LAYER)
 
 
 def write_vectors(
-    landcover: Path, confidence: Path, card: ModelCard, ready: Prepared, scores: Scores | None, path: Path,
+    landcover: Path, confidence: Path, card: ModelCard, ready: Prepared, scores: Scores | None, job: Job, path: Path,
     mapper: Mapper,
 ) -> None:  # fmt: skip
-    """Write buildings and roads and, where there are regions, these with their scores."""
+    """Write buildings and roads, the road network if it is wanted and, where there are regions, these with their
+    scores."""
     aoi = ready.scene.aoi
     clip = shapely.union_all(list(aoi.polygons)) if aoi is not None else None
     facts = (
@@ -42,26 +53,40 @@ def write_vectors(
     context = Context(ClassMap.open(str(confidence)), clip, facts)
     with GeoPackageStore.beside(path) as store:
         source = ClassMap.open(str(landcover))
-        vectorize(source, role_layers(card.legend), store, mapper, strip_px(source.grid.width), context)
+        layers = role_layers(card.legend)
+        if job.coverage:
+            layers += (coverage_layer(card.legend),)
+        rules = generalize_rules(job.min_area, job.min_hole, card.legend)
+        vectorize(source, layers, store, mapper, strip_px(source.grid.width), context, rules)
+    if job.centerlines:
+        roads = tuple(c.id for c in card.legend.of_role("road"))
+        tuple(mapper(partial(add_road_network, source, context.confidence, roads, facts), [str(path)]))
     if ready.regions:
         rows = scores.rows() if scores is not None else [{"region": region.name} for region in ready.regions]
         add_region_layer(path, [region.geometry for region in ready.regions], rows, ready.scene.grid.crs)
 
 
-def _layers(ready: Prepared) -> list[str]:
-    return [layer for layer in LAYERS if layer != REGIONS_LAYER or ready.regions]
+def _layers(ready: Prepared, job: Job) -> list[str]:
+    wanted = {
+        **dict.fromkeys(LAYER_OF_ROLE.values(), True),
+        COVERAGE_LAYER: job.coverage,
+        LINES_LAYER: job.centerlines,
+        NODES_LAYER: job.centerlines,
+        REGIONS_LAYER: bool(ready.regions),
+    }
+    return [layer for layer in LAYERS if wanted[layer]]
 
 
-def copies(ready: Prepared, formats: Sequence[str]) -> list[str]:
+def copies(ready: Prepared, job: Job) -> list[str]:
     """The files that hold one layer each."""
-    return [f"{layer}.{name}" for layer in _layers(ready) for name in formats]
+    return [f"{layer}.{name}" for layer in _layers(ready, job) for name in job.formats]
 
 
 def finish_vectors(folder: Path, legend: Legend, ready: Prepared, scores: Scores | None, job: Job) -> None:
     """Add styles and a QGIS project to `folder`, and copies of the layers in other formats where they are wanted."""
     export_layers(folder / VECTORS, folder, job.formats, job.crs)
     columns = scores.columns() if scores is not None else ["region"]
-    write_qgis(folder, legend, ready.scene.grid, _layers(ready), columns, title=ready.name)
+    write_qgis(folder, legend, ready.scene.grid, _layers(ready, job), columns, title=ready.name)
 
 
 def write_catalog_entry(ready: Prepared, bundle: Bundle, started: str) -> None:

@@ -24,6 +24,7 @@ from geoseg.io.rasters import small_cache
 from geoseg.io.stac import ITEM
 from geoseg.legend import NODATA, Legend
 from geoseg.model.bundle import Bundle
+from geoseg.run.areas import AREAS_FILE, write_areas
 from geoseg.run.engines import Engine
 from geoseg.run.evaluating import METRICS_FILE, REGIONS_FILE, score_files, write_score_files
 from geoseg.run.events import Reporter
@@ -35,7 +36,7 @@ from geoseg.run.results import LAYERS, VECTORS, copies, finish_vectors, write_ca
 from geoseg.run.work import SceneWork
 
 LANDCOVER, CONFIDENCE = "landcover.tif", "confidence.tif"
-OWNED = {METRICS_FILE, REGIONS_FILE, *(f"{layer}.{name}" for layer in LAYERS for name in FORMATS)}
+OWNED = {METRICS_FILE, REGIONS_FILE, AREAS_FILE, *(f"{layer}.{name}" for layer in LAYERS for name in FORMATS)}
 """Results that not every run makes."""
 
 
@@ -98,11 +99,13 @@ class SceneRun:
         return all((self.ready.folder / name).is_file() for name in names)
 
     def _rest(self) -> list[str]:
-        names = [VECTORS, *SIDECARS, ITEM, *copies(self.ready, self.job.formats)]
+        names = [VECTORS, *SIDECARS, ITEM, *copies(self.ready, self.job)]
         if self.ready.entry.labels:
             names.append(METRICS_FILE)
             if self.ready.entry.regions:
                 names.append(REGIONS_FILE)
+        if self.ready.entry.regions:
+            names.append(AREAS_FILE)
         return names
 
     def _map(self, key: str) -> None:
@@ -197,11 +200,14 @@ class SceneRun:
                 write_score_files(scores, staging)
                 self.report.miou = scores.overall.miou
                 self.reporter.end_stage()
+        if ready.regions:
+            with self.report.timed("areas"):
+                write_areas(str(landcover), ready.regions, staging / AREAS_FILE, engine.map, scores)
         with self.report.timed("vectorize"):
             self.reporter.stage(ready.name, "vectorize", self.report.megapixels)
             confidence = landcover.with_name(CONFIDENCE)
             card = self.bundle.card
-            write_vectors(landcover, confidence, card, ready, scores, staging / VECTORS, engine.map)
+            write_vectors(landcover, confidence, card, ready, scores, self.job, staging / VECTORS, engine.map)
             finish_vectors(staging, card.legend, ready, scores, self.job)
             self.reporter.end_stage()
 

@@ -8,7 +8,7 @@ filtered before the join, so the polygons are those of the uncut raster, for any
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -22,20 +22,25 @@ from geoseg.grid.geogrid import GeoGrid
 from geoseg.grid.window import Window
 from geoseg.legend import NODATA, ROLES, Legend
 from geoseg.pixels.footprints import clip, geodesic_sizes_m
+from geoseg.pixels.generalize import GeneralizeRules
 from geoseg.pixels.polygons import Bools, Geometries, Ints, Pieces, describe, polygonize_block
 from geoseg.pixels.seams import StripJoiner, join_blocks
 from geoseg.stages.protocols import ClassSource, Mapper
+from geoseg.stages.square import Outlines, square
+from geoseg.stages.whole import batches, coverage, generalized
 
 BLOCK_PX = 2048
 STRIP_AREA_PX = 8_000_000
 LAYER_OF_ROLE = {"building": "buildings", "road": "roads"}
 RAW_LAYER = "polygons"
+COVERAGE_LAYER = "landcover"
 FIELDS = {
-    "id": "sixteen hex digits that follow from place and outline alone: the same footprint, the same id",
+    "id": "sixteen hex digits that follow from its pixels' place and outline alone: the same footprint, the same id",
     "class_id": "class of the map",
     "class_name": "its name",
     "area_m2": "area on the ellipsoid, in square metres",
     "perimeter_m": "length of all rings on the ellipsoid, in metres",
+    "squared": "whether its outline was straightened; else it runs along the sides of pixels",
     "confidence_mean": "mean confidence of its pixels, in percent",
     "confidence_p10": "the confidence that nine of ten pixels reach, in percent",
     "touches_edge": "whether it ends at the edge of the scene or at nodata, so that it may go on there",
@@ -56,11 +61,15 @@ class Layer:
 
     classes: ids with names, None where unknown.
     described: whether its polygons come with more than their class and area: see FIELDS.
+    squared: whether walls are straightened and right angles made; see geoseg.pixels.squaring.
+    coverage: whether outlines are simplified so that neighbors still fit together; for all classes of a raster.
     """
 
     name: str
     classes: tuple[tuple[int, str | None], ...]
     described: bool = True
+    squared: bool = False
+    coverage: bool = False
 
     @property
     def class_ids(self) -> tuple[int, ...]:
@@ -84,13 +93,17 @@ PLAIN = Context()
 
 
 class Found(NamedTuple):
-    """A closed polygon on its way to a layer. percents are NaN where the confidence is unknown."""
+    """A closed polygon on its way to a layer. percents are NaN where the confidence is unknown.
+
+    wkb: as traced. redrawn: what is written in its stead, if anything is.
+    """
 
     class_id: int
     mean_percent: float
     low_percent: float
     at_edge: bool
     wkb: bytes
+    redrawn: bytes | None = None
 
 
 @dataclass(frozen=True)
@@ -104,9 +117,15 @@ class StripFile:
 
 
 class Spool(Protocol):
-    """Brings polygons into scan order."""
+    """Brings polygons into scan order. A place is that of a first pixel, (row << 32) + col."""
 
     def add(self, rows: Sequence[int], cols: Sequence[int], found: Sequence[Found], /) -> None: ...
+    def traced(self, class_ids: Sequence[int], /) -> Iterator[Outlines]:
+        """Places and polygons as they were traced, in batches."""
+
+    def redraw(self, batches: Iterable[Outlines], /) -> None:
+        """What to write for the polygons at some places; forgets what was said before."""
+
     def read(self, class_ids: Sequence[int], /) -> Iterator[list[Found]]: ...
 
 
@@ -128,10 +147,20 @@ class VectorStore(Protocol):
 
 
 def role_layers(legend: Legend) -> tuple[Layer, ...]:
-    """One layer per role, for the classes that play it; a layer without classes stays empty."""
+    """One layer per role, for the classes that play it; a layer without classes stays empty. Buildings are squared."""
     return tuple(
-        Layer(LAYER_OF_ROLE[role], tuple((c.id, c.name) for c in legend.of_role(role))) for role in ROLES
+        Layer(
+            LAYER_OF_ROLE[role],
+            tuple((c.id, c.name) for c in legend.of_role(role)),
+            squared=role == "building",
+        )
+        for role in ROLES
     )
+
+
+def coverage_layer(legend: Legend) -> Layer:
+    """All classes, simplified, without gap or overlap."""
+    return Layer(COVERAGE_LAYER, tuple((c.id, c.name) for c in legend.classes), coverage=True)
 
 
 def raw_layers(legend: Legend | None, nodata: int | None) -> tuple[Layer, ...]:
@@ -148,16 +177,20 @@ def vectorize(
     mapper: Mapper,
     block_px: int = BLOCK_PX,
     context: Context = PLAIN,
+    rules: GeneralizeRules | None = None,
 ) -> dict[str, int]:
     """Write the polygons of some classes; returns how many each layer has.
 
-    block_px: side of the windows that are read; decides memory, not the result.
+    block_px: side of the windows that are read; decides memory, not the result. rules: what is too small to stay.
+    With rules, or a layer that is a coverage, memory grows with the polygons of the raster.
     Raises SpecError for a block size below 1 px, SourceError where pixels cannot be read, OutputError where
     the output cannot be written.
     """
     if block_px < 1:
         raise SpecError(f"block size must be at least 1 px, got {block_px}")
     class_ids = tuple(sorted({i for layer in layers for i in layer.class_ids}))
+    if rules is not None:  # a neighbor may be of any class
+        class_ids = tuple(i for i in range(NODATA) if i != source.nodata)
     scene = source.grid.window
     strips = [
         Window(row, 0, block_px, scene.width).overlap(scene) for row in range(0, scene.height, block_px)
@@ -165,7 +198,7 @@ def vectorize(
     described = any(layer.described for layer in layers)
     cut = partial(_described_block, source, context.confidence) if described else partial(_block, source)
     files = tuple(mapper(partial(polygonize_strip, cut, class_ids, block_px, store), strips))
-    (counts,) = mapper(partial(join_strips, source.grid, tuple(layers), context, store), [files])
+    (counts,) = mapper(partial(join_strips, source.grid, tuple(layers), context, rules, store), [files])
     return counts
 
 
@@ -206,20 +239,30 @@ def join_strips(
     grid: GeoGrid,
     layers: Sequence[Layer],
     context: Context,
+    rules: GeneralizeRules | None,
     store: VectorStore,
     strips: Sequence[StripFile],
 ) -> dict[str, int]:
     """Join strips, which come from top to bottom, and write the layers in scan order."""
-    joiner = StripJoiner(grid.window)
     with store.spool() as spool, store.writer(grid.crs) as writer:
-        for strip in strips:
-            closed = joiner.add(Pieces.from_bytes(store.get(strip.name)), strip.window)
-            rows, cols = closed.first_pixels()
-            spool.add(rows.tolist(), cols.tolist(), _found(closed, grid))
+        closed, whole = _closed(grid, store, strips), None
+        if rules is not None or any(layer.coverage for layer in layers):
+            whole = generalized(tuple(closed), grid, rules)
+            closed = batches(whole)
+        for pieces in closed:
+            rows, cols = pieces.first_pixels()
+            spool.add(rows.tolist(), cols.tolist(), _found(pieces, grid))
         if context.aoi is not None:
             area = shapely.make_valid(context.aoi, method="structure", keep_collapsed=False)
             context = replace(context, aoi=area)
-        return {layer.name: _write_layer(layer, grid, context, spool, writer) for layer in layers}
+        return {layer.name: _write_layer(layer, grid, context, whole, spool, writer) for layer in layers}
+
+
+def _closed(grid: GeoGrid, store: VectorStore, strips: Sequence[StripFile]) -> Iterator[Pieces]:
+    """Polygons as no later strip can reach them any more."""
+    joiner = StripJoiner(grid.window)
+    for strip in strips:
+        yield joiner.add(Pieces.from_bytes(store.get(strip.name)), strip.window)
 
 
 def _found(closed: Pieces, grid: GeoGrid) -> list[Found]:
@@ -233,20 +276,29 @@ def _found(closed: Pieces, grid: GeoGrid) -> list[Found]:
     return [Found(*row) for row in zip(*(column.tolist() for column in columns), strict=True)]
 
 
-def _write_layer(layer: Layer, grid: GeoGrid, context: Context, spool: Spool, writer: LayerWriter) -> int:
+def _write_layer(
+    layer: Layer, grid: GeoGrid, context: Context, whole: Pieces | None, spool: Spool, writer: LayerWriter
+) -> int:
     nothing = np.zeros(0, dtype=object)
     writer.append(
         layer.name,
         [],
         _columns(layer, grid, context, nothing, [], np.zeros(0, np.int64), np.zeros(0, np.bool_)),
     )
+    redrawn: Iterable[Outlines] = ()
+    if layer.squared:
+        redrawn = square(spool.traced(layer.class_ids), grid, context.aoi)
+    elif layer.coverage and whole is not None:
+        redrawn = coverage(whole, grid)
+    spool.redraw(redrawn)
     count = 0
     for batch in spool.read(layer.class_ids):
-        polygons: Geometries = shapely.from_wkb(np.array([found.wkb for found in batch], dtype=object))
-        whole, clipped = np.arange(len(batch)), np.zeros(len(batch), np.bool_)
+        drawn = [found.redrawn or found.wkb for found in batch]
+        polygons: Geometries = shapely.from_wkb(np.array(drawn, dtype=object))
+        source, clipped = np.arange(len(batch)), np.zeros(len(batch), np.bool_)
         if context.aoi is not None:
-            polygons, whole, clipped = clip(polygons, context.aoi, grid.transform)
-        columns = _columns(layer, grid, context, polygons, batch, whole, clipped)
+            polygons, source, clipped = clip(polygons, context.aoi, grid.transform)
+        columns = _columns(layer, grid, context, polygons, batch, source, clipped)
         writer.append(layer.name, shapely.to_wkb(polygons).tolist(), columns)
         count += len(polygons)
     return count
@@ -272,6 +324,9 @@ def _columns(
         | columns
         | {
             "perimeter_m": perimeter,
+            "squared": np.array([layer.squared and found.redrawn is not None for found in batch], np.bool_)[
+                whole
+            ],
             "confidence_mean": np.array([found.mean_percent for found in batch], np.float64)[whole],
             "confidence_p10": np.array([found.low_percent for found in batch], np.float64)[whole],
             "touches_edge": np.array([found.at_edge for found in batch], np.bool_)[whole],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from tests.benchmarks import blends, memory, picture, roads, speed, squaring
+from tests.benchmarks import blends, memory, picture, polygons, roads, speed, squaring
 from tests.data import DATA
 
 PARTS = {
@@ -13,6 +13,7 @@ PARTS = {
     "stages": speed.stages,
     "memory": memory.main,
     "blends": blends.main,
+    "polygons": polygons.main,
     "squaring": squaring.main,
     "roads": roads.main,
     "picture": picture.main,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unittest.mock import patch
+
 import numpy as np
 import pytest
 import shapely
@@ -13,7 +15,11 @@ from shapely import affinity
 from shapely.geometry import shape
 
 from geoseg.errors import SpecError
+from geoseg.pixels import snapping
+from geoseg.pixels.ladder import REACH_PX, TOLERANCE_PX
+from geoseg.pixels.snapping import MOST_MOVED_PX
 from geoseg.pixels.squaring import square_footprints
+from tests.pixels.test_sweep import streets
 
 PIXEL_M = 0.5
 RECTANGLE = shapely.box(-10, -6, 10, 6)
@@ -91,8 +97,8 @@ def same(a: np.ndarray, b: np.ndarray, tolerance: float = 1e-6) -> bool:
     return np.array_equal(*counts) and bool((apart <= tolerance).all())
 
 
-@settings(max_examples=150)
-@given(towns(), st.sampled_from([0.3, 0.85, 0.97]))
+@settings(max_examples=100)
+@given(towns() | streets(), st.sampled_from([0.0, 0.3, 0.85, 0.97]))
 @example(noise(1), 0.5)
 @example(noise(2), 0.0)
 def test_results_are_valid_near_the_raw_ones_and_keep_their_holes(labels, guard):
@@ -110,8 +116,20 @@ def test_results_are_valid_near_the_raw_ones_and_keep_their_holes(labels, guard)
     )
 
 
-@settings(max_examples=150)
-@given(towns())
+@settings(max_examples=60)
+@given(towns() | streets(), st.sampled_from([0.5, 1, MOST_MOVED_PX]))
+def test_no_part_of_an_outline_goes_farther_than_it_may(labels, most):
+    """What is farther apart than twice that cannot clash, so that it need not be looked at together."""
+    raw = traced(labels)
+    with patch.object(snapping, "MOST_MOVED_PX", most):
+        squared, _ = square_footprints(raw, PIXEL_M, 0.3)
+    far = shapely.hausdorff_distance(shapely.boundary(squared), shapely.boundary(raw), densify=0.1)
+    assert (far <= (TOLERANCE_PX + most) * PIXEL_M).all()
+    assert TOLERANCE_PX + MOST_MOVED_PX == REACH_PX
+
+
+@settings(max_examples=100)
+@given(towns() | streets())
 @example(noise(1))
 def test_neighbors_do_not_overlap(labels):
     squared, _ = square_footprints(traced(labels), PIXEL_M, 0.5)
@@ -120,7 +138,7 @@ def test_neighbors_do_not_overlap(labels):
     assert (shapely.area(shapely.intersection(squared[first[apart]], squared[second[apart]])) < 1e-6).all()
 
 
-@settings(max_examples=150)
+@settings(max_examples=100)
 @given(towns())
 @example(noise(1))
 def test_houses_that_share_walls_do_so_afterwards_without_slivers(labels):
@@ -144,7 +162,7 @@ def _gaps(polygons: np.ndarray, pairs: np.ndarray) -> np.ndarray:
 
 
 @settings(max_examples=60)
-@given(towns(), st.randoms(use_true_random=False))
+@given(towns() | streets(), st.randoms(use_true_random=False))
 def test_the_order_of_the_polygons_decides_nothing(labels, random):
     raw = traced(labels)
     order = random.sample(range(len(raw)), len(raw))

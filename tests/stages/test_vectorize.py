@@ -5,7 +5,7 @@ import os
 import pickle
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pyogrio
@@ -20,7 +20,7 @@ from hypothesis.extra import numpy as hnp
 from pyproj import CRS
 from shapely.geometry import shape
 
-from geoseg.errors import OutputError, SourceError, SpecError
+from geoseg.errors import OutputError, SpecError
 from geoseg.grid.geogrid import GeoGrid
 from geoseg.grid.window import Window
 from geoseg.io.classmap import TAG_LEGEND, ClassMap
@@ -39,6 +39,8 @@ LEGEND = Legend(
     )
 )
 TRANSFORM = Affine(0.5, 0, 1000, 0, -0.5, 2000)
+TRACED = tuple(replace(layer, squared=False) for layer in role_layers(LEGEND))
+"""Buildings and roads along the sides of pixels, as other programs trace them."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +62,10 @@ class Raster:
 class MemoryStore:
     """A store, spool and writer in memory."""
 
+    batch = 2
+
     def __init__(self):
-        self.files, self.rows, self.layers = {}, [], {}
+        self.files, self.rows, self.layers, self.redrawn = {}, [], {}, {}
 
     def put(self, name, content):
         self.files[name] = content
@@ -80,10 +84,21 @@ class MemoryStore:
     def add(self, *columns):
         self.rows += zip(*columns, strict=True)
 
+    def in_order(self, class_ids):
+        found = sorted(((r << 32) + c, one) for r, c, one in self.rows if one.class_id in class_ids)
+        for at in range(0, len(found), self.batch):
+            yield found[at : at + self.batch]
+
+    def traced(self, class_ids):
+        for batch in self.in_order(class_ids):
+            yield [place for place, _ in batch], [one.wkb for _, one in batch]
+
+    def redraw(self, batches):
+        self.redrawn = {place: wkb for batch in batches for place, wkb in zip(*batch, strict=True)}
+
     def read(self, class_ids):
-        found = [one for _, _, one in sorted(self.rows, key=lambda row: row[:2]) if one.class_id in class_ids]
-        for at in range(0, len(found), 2):
-            yield found[at : at + 2]
+        for batch in self.in_order(class_ids):
+            yield [one._replace(redrawn=self.redrawn.get(place)) for place, one in batch]
 
     def append(self, layer, wkb, columns):
         rows = zip(wkb, *(values.tolist() for values in columns.values()), strict=True)
@@ -149,7 +164,7 @@ def percent_of(labels):
 def test_what_a_polygon_says_of_its_pixels(labels, block_px):
     """Against rasterio burning each polygon by itself, and numpy."""
     percent, store = percent_of(labels), KeepingStore()
-    vectorize(Raster(labels), role_layers(LEGEND), store, map, block_px, Context(Raster(percent)))
+    vectorize(Raster(labels), TRACED, store, map, block_px, Context(Raster(percent)))
     outside = np.pad(labels == NODATA, 1, constant_values=True)
     beside = outside[:-2, 1:-1] | outside[2:, 1:-1] | outside[1:-1, :-2] | outside[1:-1, 2:]
     for wkb, row in store.rows_of("buildings", "roads"):
@@ -174,7 +189,7 @@ def test_an_area_of_interest_gives_the_same_parts_for_any_block_size(labels, blo
 def test_layers_by_role_and_raw():
     labels = np.array([[1, 1, 2, 255], [0, 3, 3, 2]], np.uint8)
     found = layers_of(labels, role_layers(LEGEND), 1)
-    plain = "nan, nan, nan, nan, True, False, 'x', None)"
+    plain = "nan, nan, False, nan, nan, True, False, 'x', None)"
     assert [row.split(", ", 2)[2] for row in found["buildings"]] == [
         f"1, 'house', {plain}",
         f"3, 'shed', {plain}",
@@ -213,10 +228,11 @@ def write_raster(path, labels, legend=LEGEND, nodata=None, crs="EPSG:32640", tra
 
 def test_a_file_of_buildings_and_roads(tmp_path):
     labels = np.random.default_rng(1).integers(0, 4, (40, 50)).astype(np.uint8)
-    output = str(tmp_path / "out.gpkg")
-    counts = vectorize_file(write_raster(tmp_path / "map.tif", labels), output, False, 7, map)
+    source = ClassMap.open(write_raster(tmp_path / "map.tif", labels))
+    with GeoPackageStore.beside(tmp_path / "out.gpkg") as store:
+        counts = vectorize(source, TRACED, store, map, 7)
     for layer, ids in (("buildings", (1, 3)), ("roads", (2,))):
-        frame = pyogrio.read_dataframe(output, layer=layer, fid_as_index=True)
+        frame = pyogrio.read_dataframe(tmp_path / "out.gpkg", layer=layer, fid_as_index=True)
         assert list(frame.columns) == [*FIELDS, "geometry"]
         found = rasterio.features.shapes(labels, connectivity=4, transform=TRANSFORM)
         whole = {(int(v), shapely.normalize(shape(g)).wkb) for g, v in found if v in ids}
@@ -224,6 +240,7 @@ def test_a_file_of_buildings_and_roads(tmp_path):
         assert counts[layer] == len(frame) == len(whole)
         assert frame.index.tolist() == list(range(1, len(frame) + 1))
         assert not frame["clipped"].any()
+        assert not frame["squared"].any()
         assert frame["area_m2"].sum() == pytest.approx(0.25 * np.isin(labels, ids).sum(), rel=0.01)
         first = [
             np.argwhere(rasterio.features.rasterize([g], labels.shape, transform=TRANSFORM))[0]
@@ -233,7 +250,7 @@ def test_a_file_of_buildings_and_roads(tmp_path):
 
 
 def test_raw_polygons_need_no_legend_and_no_crs(tmp_path):
-    labels = np.array([[5, 5, 0], [255, 9, 0]], np.uint8)
+    labels = np.array([[5, 5, 0], [0, 9, 0]], np.uint8)
     path = write_raster(tmp_path / "map.tif", labels, legend=None, nodata=0, crs=None)
     counts = vectorize_file(path, str(tmp_path / "out.gpkg"), True, 2, map)
     frame = pyogrio.read_dataframe(tmp_path / "out.gpkg", layer="polygons")
@@ -245,12 +262,14 @@ def test_raw_polygons_need_no_legend_and_no_crs(tmp_path):
     assert frame.crs is None
 
 
-def test_a_raster_without_legend_is_refused_in_one_line(tmp_path):
-    path = write_raster(tmp_path / "map.tif", np.ones((2, 2), np.uint8), legend=None)
-    with pytest.raises(SourceError, match=r"map\.tif: has no legend tag.*--raw") as caught:
-        vectorize_file(path, str(tmp_path / "out.gpkg"), False, 2, map)
-    assert "\n" not in str(caught.value)
-    assert os.listdir(tmp_path) == ["map.tif"]
+def test_a_raster_without_legend_gives_polygons_of_every_class_as_traced(tmp_path):
+    labels = np.random.default_rng(1).integers(0, 4, (40, 50)).astype(np.uint8)
+    path = write_raster(tmp_path / "map.tif", labels, legend=None)
+    vectorize_file(path, str(tmp_path / "out.gpkg"), False, 7, map)
+    frame = pyogrio.read_dataframe(tmp_path / "out.gpkg", layer="polygons")
+    found = rasterio.features.shapes(labels, connectivity=4, transform=TRANSFORM)
+    whole = {(int(v), shapely.normalize(shape(g)).wkb) for g, v in found}
+    assert set(zip(frame["class_id"], shapely.to_wkb(frame.geometry), strict=True)) == whole
 
 
 def test_an_output_that_cannot_be_written_leaves_nothing(tmp_path):
