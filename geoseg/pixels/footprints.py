@@ -63,7 +63,9 @@ def _ring_sizes_m(lon: Floats, lat: Floats, ring_starts: Ints) -> Floats:
         above = authalic - np.repeat(authalic[ring_starts[:-1]], np.diff(ring_starts))
         middle = (phi[1:] + phi[:-1]) / 2
         curved = 1 - e2 * np.sin(middle) ** 2
-        step = geod.a * np.hypot(east * np.cos(middle) / np.sqrt(curved), np.diff(phi) * (1 - e2) / curved**1.5)
+        step = geod.a * np.hypot(
+            east * np.cos(middle) / np.sqrt(curved), np.diff(phi) * (1 - e2) / curved**1.5
+        )
         band = east * (above[1:] + above[:-1]) / 2
     # Between the last point of a ring and the first of the next one there is no step.
     apart = ring_starts[1:-1] - 1

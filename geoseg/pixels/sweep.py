@@ -29,7 +29,7 @@ NEAR_PX = ceil(2 * REACH_PX * MOST_OBLONG)
 """Groups that lie farther apart, along rows or along columns, cannot overlap however both are squared."""
 STEP_VERTICES = 100_000
 STEP_SHARE = 1.0
-"""So many vertices, and this share of those that wait, come before the sweep goes on: the work grows with the polygons."""
+"""So many vertices, and this share of those that wait, come before the sweep goes on: work grows with the polygons."""
 
 
 class Arrived(NamedTuple):

@@ -69,7 +69,7 @@ def attempt_in_shell(output: Path, *arguments: object) -> Attempt:
     return Attempt(done.returncode, done.stderr.splitlines(), done.stdout, published(output))
 
 
-OF_THE_RUN = ("run.json", "catalog.json")
+OF_THE_RUN = ("run.json", "catalog.json", "index.html")
 
 
 def published(output: Path) -> list[str]:

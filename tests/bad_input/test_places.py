@@ -12,6 +12,7 @@ import rasterio.features
 import shapely
 from affine import Affine
 
+from geoseg.run.vectorizing import vectorize_file
 from tests.bad_input.attempt import Try, attempt
 from tests.run.results import TRANSFORM, write_scene
 
@@ -47,8 +48,13 @@ def test_the_map_lies_where_the_scene_lies(
         assert (mapped.transform, mapped.crs, mapped.shape) == (source.transform, source.crs, source.shape)
         labels = mapped.read(1)
     np.testing.assert_array_equal(labels, north_up)
+    raw = tmp_path / "raw.gpkg"  # as traced: buildings in vectors.gpkg are squared
+    vectorize_file(str(results / "landcover.tif"), str(raw), True, None, map)
+    meta, _, blobs_of_all, fields = pyogrio.raw.read(raw, layer="polygons")
+    class_ids = fields[list(meta["fields"]).index("class_id")]
     for layer, class_id in LAYERS.items():
-        blobs = pyogrio.raw.read(results / "vectors.gpkg", layer=layer)[2]
+        blobs = blobs_of_all[class_ids == class_id]
+        assert len(pyogrio.raw.read(results / "vectors.gpkg", layer=layer)[2]) == len(blobs)
         pieces = rasterio.features.shapes(labels, mask=labels == class_id, transform=transform)
         expected = [shapely.geometry.shape(geometry) for geometry, _ in pieces]
         assert len(blobs) == len(expected) > 0

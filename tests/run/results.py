@@ -13,6 +13,7 @@ import shapely
 from affine import Affine
 
 from geoseg.io.stac import ITEM
+from geoseg.report.facts import REPORT
 from geoseg.run.events import LineReporter
 from geoseg.run.job import make_job
 from geoseg.run.pipeline import Run
@@ -92,7 +93,7 @@ def contents(folder: Path) -> dict[str, Any]:
                     meta["crs"], list(meta["fields"]), fids.tolist(), [bytes(b) for b in blobs],
                     [[None if v != v else v for v in column.tolist()] for column in fields],
                 )  # fmt: skip
-        elif path.name != ITEM:  # it names the time of the run
+        elif path.name not in (ITEM, REPORT):  # they name the time of the run, and how long it took
             found[path.name] = path.read_bytes()
     return found
 

@@ -377,7 +377,14 @@ def test_least_areas_and_a_coverage_of_any_raster(tmp_path):
     labels[20:40, 20:40] = 2
     labels[5, 5] = labels[30, 30] = 3  # single pixels of 25 m2
     path = tmp_path / "classes.tif"
-    profile = {"driver": "GTiff", "height": 60, "width": 60, "count": 1, "dtype": "uint8", "crs": "EPSG:32640"}
+    profile = {
+        "driver": "GTiff",
+        "height": 60,
+        "width": 60,
+        "count": 1,
+        "dtype": "uint8",
+        "crs": "EPSG:32640",
+    }
     with rasterio.open(path, "w", transform=Affine(5, 0, 400_000, 0, -5, 2_700_000), **profile) as out:
         out.write(labels, 1)
     options = VectorizeOptions(min_area={"all": 30.0}, coverage=True)

@@ -115,7 +115,12 @@ def test_classes_go_by_name_by_id_or_all_together():
 
 def test_a_run_writes_them(tiny_bundle, tmp_path):
     scene = write_scene(tmp_path / "scene.tif", 400, 420)
-    options = {"coverage": True, "min_area": {"all": 20.0}, "min_hole": {"building": 30.0}, "format": ("parquet",)}
+    options = {
+        "coverage": True,
+        "min_area": {"all": 20.0},
+        "min_hole": {"building": 30.0},
+        "format": ("parquet",),
+    }
     for name, block_px in (("small", 128), ("large", 5000)):
         assert run(scene, tmp_path / name, tiny_bundle, block_px=block_px, **options) == 0
     folders = [tmp_path / name / "scene" for name in ("small", "large")]
