@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import rasterio
 from rio_cogeo.cogeo import cog_validate
+from scipy import ndimage
 
 from geoseg.legend import NODATA
 from geoseg.run.events import LineReporter
@@ -34,7 +35,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
             entry["labels"] = str(path.with_name(f"{path.stem}_labels.tif"))
             entry["regions"] = str(path.with_name(f"{path.stem}_regions.gpkg"))
         entries.append(entry)
-    assert Run(make_job({"scenes": entries, "output": str(out)}), LineReporter()).go() == 0
+    assert Run(make_job({"scenes": entries, "output": str(out), "report": False}), LineReporter()).go() == 0
     return out
 
 
@@ -56,11 +57,13 @@ def test_vectors_open_and_hold_what_the_map_holds(results: Path, path: Path) -> 
     with rasterio.open(results / path.stem / "landcover.tif") as source:
         labels, crs = source.read(1), source.crs
         cell = abs(source.transform.determinant)
-    for layer, class_id in (("buildings", 1), ("roads", 2)):
+    # Buildings are squared: that may move walls, but neither lose a building nor make much more or less of them.
+    for layer, class_id, leeway in (("buildings", 1, 0.005), ("roads", 2, 1e-9)):
         polygons = geopandas.read_file(results / path.stem / "vectors.gpkg", layer=layer)
         assert polygons.crs == crs
         assert polygons.geometry.is_valid.all()
-        assert polygons.area.sum() == pytest.approx(cell * (labels == class_id).sum(), rel=1e-9)
+        assert polygons.area.sum() == pytest.approx(cell * (labels == class_id).sum(), rel=leeway)
+        assert len(polygons) == ndimage.label(labels == class_id)[1]
 
 
 @needs_data

@@ -40,7 +40,7 @@ def test_copies_of_layers_come_and_go_with_the_wish_for_them(tmp_path: Path, tin
     assert run(scene, out, tiny_bundle, regions=str(regions)) == 0
     assert not copies & names(out / "scene")
     assets = json.loads((out / "scene" / "item.json").read_text())["assets"]
-    assert set(assets) == {"landcover", "confidence", "vectors"}
+    assert set(assets) == {"landcover", "confidence", "vectors", "areas"}
 
 
 def test_a_catalog_lists_the_scenes_of_all_runs(tmp_path: Path, tiny_bundle: Path) -> None:
