@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import shapely
 from affine import Affine
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from pyproj import CRS, Transformer
 
@@ -110,6 +110,7 @@ def test_areas_are_those_of_pixels_cut_out_one_by_one(seed, ring, place):
     rows, cols = np.indices(mapped.values.shape)
     inverse = ~mapped.grid.transform
     in_pixels = shapely.transform(one.geometry, lambda xy: np.column_stack(inverse @ (xy[:, 0], xy[:, 1])))
+    assume(in_pixels.is_valid and shapely.minimum_clearance(in_pixels) > 1e-3)  # a turned spike is no ring
     shares = shapely.area(shapely.intersection(shapely.box(cols, rows, cols + 1, rows + 1), in_pixels))
     hectares = shares * PixelAreas.of(mapped.grid).of_window(mapped.grid.window) / 1e4
     tolerance = 2e-4 * hectares.max(initial=0) + 1e-4 * PixelAreas.of(mapped.grid).largest_m2 / 1e4
