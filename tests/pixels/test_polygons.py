@@ -245,6 +245,18 @@ def test_areas_follow_straight_map_edges_and_need_a_crs():
     assert np.isnan(geodesic_sizes_m(wide, local, transform)).all()
 
 
+@pytest.mark.parametrize("turned", [0, 30])
+def test_the_size_of_a_polygon_is_the_same_bits_alone_and_among_others(turned):
+    """A sum of eight or more numbers is rounded by how many they are, so that none may be added at the end of a batch."""
+    transform = Affine(0.8, 0, 345742, 0, -0.8, 2767004) @ Affine.rotation(turned)
+    labels = np.random.default_rng(4).integers(0, 3, (40, 60)).astype(np.uint8)
+    polygons = join(labels, [], [], (0, 1, 2)).geometries(transform)
+    alone = [geodesic_sizes_m(polygons[[k]], UTM, transform) for k in range(len(polygons))]
+    assert np.array_equal(
+        np.column_stack(geodesic_sizes_m(polygons, UTM, transform)), np.array(alone)[..., 0]
+    )
+
+
 def test_an_area_of_interest_cuts_polygons_and_says_which():
     transform = Affine(1, 0, 0, 0, -1, 10)
     polygons = np.array(

@@ -17,8 +17,10 @@ from shapely.geometry import shape
 from geoseg.errors import SpecError
 from geoseg.pixels import snapping
 from geoseg.pixels.ladder import REACH_PX, TOLERANCE_PX
+from geoseg.pixels.outlines import trace
 from geoseg.pixels.snapping import MOST_MOVED_PX
 from geoseg.pixels.squaring import square_footprints
+from geoseg.pixels.thinning import thin
 from tests.pixels.test_sweep import streets
 
 PIXEL_M = 0.5
@@ -123,6 +125,11 @@ def test_no_part_of_an_outline_goes_farther_than_it_may(labels, most):
     raw = traced(labels)
     with patch.object(snapping, "MOST_MOVED_PX", most):
         squared, _ = square_footprints(raw, PIXEL_M, 0.3)
+        if len(raw):
+            outlines = trace(shapely.transform(raw, lambda xy: xy / PIXEL_M))
+            thinned = outlines.keep(thin(outlines, TOLERANCE_PX)[outlines.walk])
+            _, places = snapping.squared(outlines, thinned)
+            assert np.hypot(*(places - outlines.points).T).max() < most + 1e-5
     far = shapely.hausdorff_distance(shapely.boundary(squared), shapely.boundary(raw), densify=0.1)
     assert (far <= (TOLERANCE_PX + most) * PIXEL_M).all()
     assert TOLERANCE_PX + MOST_MOVED_PX == REACH_PX
@@ -286,6 +293,19 @@ def test_two_houses_that_would_overlap_both_step_back():
     squared, _ = square_footprints(raw, PIXEL_M)
     assert shapely.intersection(*squared).area < 1e-6
     assert not any(same(squared[[k]], alone[[k]]) for k in (0, 1))
+
+
+def test_of_two_that_would_overlap_none_wins_by_its_place():
+    """Level walls of houses that lean to and fro turn into each other, but not as far as the other one stands now."""
+    lean = [affinity.skew(shapely.box(20, row, 44, row + 40), xs=xs) for row, xs in ((5, 10), (48, -10))]
+    raw = traced(rasterize([(house, 1) for house in lean], (100, 70), dtype=np.uint8))
+    alone = np.concatenate([square_footprints(raw[[k]], PIXEL_M)[0] for k in (0, 1)])
+    assert shapely.intersection(*alone).area > 0.01
+    assert shapely.area(shapely.intersection(alone, raw[::-1])).max() < 1e-9
+    for order in ([0, 1], [1, 0]):
+        squared, changed = square_footprints(raw[order], PIXEL_M)
+        assert changed.all()
+        assert not any(same(squared[[k]], alone[order][[k]]) for k in (0, 1))
 
 
 @pytest.mark.parametrize(

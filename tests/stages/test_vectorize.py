@@ -60,7 +60,7 @@ class Raster:
 
 
 class MemoryStore:
-    """A store, spool and writer in memory."""
+    """A store, spool and writer in memory. batch: how many polygons it hands to squaring at once."""
 
     batch = 2
 
@@ -84,20 +84,20 @@ class MemoryStore:
     def add(self, *columns):
         self.rows += zip(*columns, strict=True)
 
-    def in_order(self, class_ids):
+    def in_order(self, class_ids, count):
         found = sorted(((r << 32) + c, one) for r, c, one in self.rows if one.class_id in class_ids)
-        for at in range(0, len(found), self.batch):
-            yield found[at : at + self.batch]
+        for at in range(0, len(found), count):
+            yield found[at : at + count]
 
     def traced(self, class_ids):
-        for batch in self.in_order(class_ids):
+        for batch in self.in_order(class_ids, self.batch):
             yield [place for place, _ in batch], [one.wkb for _, one in batch]
 
     def redraw(self, batches):
         self.redrawn = {place: wkb for batch in batches for place, wkb in zip(*batch, strict=True)}
 
     def read(self, class_ids):
-        for batch in self.in_order(class_ids):
+        for batch in self.in_order(class_ids, 2):
             yield [one._replace(redrawn=self.redrawn.get(place)) for place, one in batch]
 
     def append(self, layer, wkb, columns):
