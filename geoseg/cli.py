@@ -102,8 +102,57 @@ _GENERALIZING = [
 ]
 
 
+_ABOUT_LABELS = [
+    click.option(
+        "--class-field", metavar="FIELD", help="The labels are polygons; their classes are in this field."
+    ),
+    click.option(
+        "--map-class",
+        multiple=True,
+        callback=_settings,
+        metavar="LABEL=CLASS",
+        help="What the labels call a class (a name, or a value) and what the map calls it, as in house=building; "
+        "nothing behind the = leaves it out. May be repeated.",
+    ),
+    click.option("--ignore", callback=_numbers, metavar="N,N", help="Values of a label raster to leave out."),
+    click.option(
+        "--background",
+        metavar="CLASS",
+        help="Class of the pixels in no polygon of the labels.  [default: left out]",
+    ),
+]
+_ERRORS_HELP = (
+    "write errors.tif, where the map is wrong: the id and color of the true class, 0 (transparent) where it is "
+    "right, 255 where labels or map have no answer."
+)
+
+
+def _about_labels(command: Callable[..., Any]) -> Callable[..., Any]:
+    for option in reversed(_ABOUT_LABELS):
+        command = option(command)
+    return command
+
+
 def _generalizing(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in reversed(_GENERALIZING):
+        command = option(command)
+    return command
+
+
+def _class_raster(command: Callable[..., Any]) -> Callable[..., Any]:
+    """How to read a class raster."""
+    for option in (
+        click.option(
+            "--band", type=int, metavar="N", help="Band that holds the classes.  [default: the only one]"
+        ),
+        click.option(
+            "--legend",
+            type=click.Path(),
+            metavar="FILE",
+            help="Names of the classes: YAML, JSON or CSV with id, name and, optionally, color (#rrggbb) and role "
+            "(building or road).  [default: what the raster tells]",
+        ),
+    ):
         command = option(command)
     return command
 
@@ -122,13 +171,26 @@ def _job_options(command: Callable[..., Any]) -> Callable[..., Any]:
             help="Job file with any of these as fields; options win.",
         ),
         click.option(
-            "--model", type=path, metavar="BUNDLE", help="Model bundle.  [default: landcover-rgb, included]"
+            "--model",
+            type=path,
+            metavar="BUNDLE",
+            help="Model bundle: a folder, or its STAC item.  [default: landcover-rgb, included]",
         ),
-        click.option("--labels", type=path, help="True classes, a raster on the scene's grid: adds scores."),
+        click.option(
+            "--labels", type=path, help="True classes, a raster or polygons (--class-field): adds scores."
+        ),
         click.option("--regions", type=path, help="Named polygons, any vector file: scores for each."),
         click.option(
             "--region-field", metavar="FIELD", help="Field that names the regions.  [default: region]"
         ),
+        *_ABOUT_LABELS,
+        click.option(
+            "--objects",
+            is_flag=True,
+            default=None,
+            help="With labels: score buildings as objects and roads as lines, too; takes several times as long.",
+        ),
+        click.option("--errors", is_flag=True, default=None, help=f"With labels: {_ERRORS_HELP}"),
         click.option("--mask", type=path, help="What to leave out (clouds, ...): a raster, or polygons."),
         click.option(
             "--mask-values",
@@ -142,7 +204,21 @@ def _job_options(command: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option("--address", metavar="A", help="Ray cluster to join, such as auto or ray://host:10001."),
         click.option(
-            "--workers", type=int, metavar="N", help="Blocks mapped at once.  [default: one per core, or GPU]"
+            "--workers",
+            metavar="N|MIN:MAX",
+            help="Blocks mapped at once; on Ray a range follows the cluster.  [default: one per core, or GPU]",
+        ),
+        click.option(
+            "--worker-gpus",
+            type=float,
+            metavar="F",
+            help="Share of a GPU that a worker on Ray claims.  [default: 1]",
+        ),
+        click.option(
+            "--allow-partial",
+            is_flag=True,
+            default=None,
+            help="Publish a scene though some of its blocks failed: they are nodata, and tried again next time.",
         ),
         click.option(
             "--block-px",
@@ -205,6 +281,12 @@ def _job_options(command: Callable[..., Any]) -> Callable[..., Any]:
             help="Pages to look at, for each scene and for all.  [default: report]",
         ),
         click.option(
+            "--hours",
+            type=float,
+            metavar="H",
+            help="Stop after so many hours, leaving the rest to the next run.",
+        ),
+        click.option(
             "--overwrite",
             is_flag=True,
             default=None,
@@ -265,6 +347,26 @@ def plan(job_file: str | None, **options: Any) -> None:
 
 
 @main.command()
+@click.argument("output", type=click.Path(), metavar="OUT")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
+def status(output: str, as_json: bool) -> None:
+    """Say how far a run is, or how it ended, from any machine that sees its output folder.
+
+    Takes some seconds where a run may be under way: it watches whether its heartbeat rises, and compares no clocks.
+
+    Exit codes: 0 nothing has failed; 1 some scenes failed, or have holes; 2 there is no run.
+    """
+    import json
+    from pathlib import Path
+
+    from geoseg.run.status import format_status, status_of
+
+    found = status_of(Path(output))
+    click.echo(json.dumps(found.to_dict(), indent=2) if as_json else format_status(found))
+    sys.exit(1 if found.failed else 0)
+
+
+@main.command()
 @click.argument("landcover", type=click.Path())
 @click.argument("labels", type=click.Path())
 @click.option("--regions", type=click.Path(), help="Named polygons, any vector file: scores for each.")
@@ -276,7 +378,11 @@ def plan(job_file: str | None, **options: Any) -> None:
     help="Field that names the regions.",
 )
 @click.option(
-    "-o", "--output", type=click.Path(), metavar="OUT", help="Folder for metrics.json and regions.csv."
+    "-o",
+    "--output",
+    type=click.Path(),
+    metavar="OUT",
+    help="Folder for metrics.json, regions.csv and errors.tif.",
 )
 @click.option(
     "--confidence",
@@ -284,20 +390,7 @@ def plan(job_file: str | None, **options: Any) -> None:
     metavar="RASTER",
     help="Whole percent on the map's grid: adds calibration.  [default: confidence.tif beside the map, if it fits]",
 )
-@click.option(
-    "--class-field", metavar="FIELD", help="The labels are polygons; their classes are in this field."
-)
-@click.option(
-    "--map-class",
-    "class_names",
-    multiple=True,
-    callback=_settings,
-    metavar="LABEL=CLASS",
-    help="What the labels call a class (a name, or a value) and what the map calls it, as in house=building; "
-    "nothing behind the = leaves it out. May be repeated.",
-)
-@click.option("--ignore", callback=_numbers, metavar="N,N", help="Values of a label raster to leave out.")
-@click.option("--background", metavar="CLASS", help="Class of the pixels in no polygon.  [default: left out]")
+@_about_labels
 @click.option(
     "--min-support",
     type=click.IntRange(0),
@@ -320,9 +413,10 @@ def plan(job_file: str | None, **options: Any) -> None:
     show_default=True,
     help="Score buildings as objects and roads as lines, too: takes several times as long.",
 )
+@click.option("--errors", is_flag=True, help=f"{_ERRORS_HELP[0].upper()}{_ERRORS_HELP[1:]}")
 def evaluate(landcover: str, labels: str, regions: str | None, region_field: str, output: str | None,
-    confidence: str | None, class_field: str | None, class_names: dict[str, str], ignore: tuple[int, ...] | None,
-    background: str | None, min_support: int, tolerance_px: int, objects: bool,
+    confidence: str | None, class_field: str | None, map_class: dict[str, str], ignore: tuple[int, ...] | None,
+    background: str | None, min_support: int, tolerance_px: int, objects: bool, errors: bool,
 ) -> None:  # fmt: skip
     """Score a map against labels: IoU and more per class and region, each with its uncertainty.
 
@@ -341,8 +435,9 @@ def evaluate(landcover: str, labels: str, regions: str | None, region_field: str
     configure_gdal()
     options = EvaluateOptions(
         confidence,
-        LabelOptions(class_field, class_names, ignore or (), background),
+        LabelOptions(class_field, map_class, ignore or (), background),
         ScoreSettings(min_support, tolerance_px, objects),
+        errors,
     )
 
     def timer(stage: str, seconds: float) -> None:
@@ -357,14 +452,7 @@ def evaluate(landcover: str, labels: str, regions: str | None, region_field: str
 @click.option(
     "-o", "--output", required=True, type=click.Path(), metavar="OUT.gpkg", help="GeoPackage to write."
 )
-@click.option(
-    "--legend",
-    type=click.Path(),
-    metavar="FILE",
-    help="Names of the classes: YAML, JSON or CSV with id, name and, optionally, color (#rrggbb) and role "
-    "(building or road).  [default: what the raster tells]",
-)
-@click.option("--band", type=int, metavar="N", help="Band that holds the classes.  [default: the only one]")
+@_class_raster
 @click.option(
     "--confidence", type=click.Path(), metavar="RASTER", help="Whole percent on the same grid: adds fields."
 )
@@ -377,15 +465,27 @@ def evaluate(landcover: str, labels: str, regions: str | None, region_field: str
 )
 @click.option("--crs", metavar="CRS", help="CRS of these copies, such as EPSG:4326.  [default: the raster's]")
 @_generalizing
+@click.option(
+    "--centerlines",
+    is_flag=True,
+    help="Add the road network: center lines with widths, and nodes. Needs a class that is a road.",
+)
 @click.option("--raw", is_flag=True, help="Every polygon of every class, with class and area only.")
 @click.option(
     "--block-px",
     type=int,
     metavar="N",
-    help="Side of the windows read; changes memory, never the polygons.  [default: by the raster's width]",
+    help="Most rows and columns read at once; changes memory, never the polygons.  [default: 2048, or fewer]",
 )
+@click.option("--json", "as_json", is_flag=True, help="What was written, as JSON on standard output.")
 def vectorize(
-    landcover: str, output: str, raw: bool, block_px: int | None, coverage: bool | None, **options: Any
+    landcover: str,
+    output: str,
+    raw: bool,
+    block_px: int | None,
+    coverage: bool | None,
+    as_json: bool,
+    **options: Any,
 ) -> None:
     """Turn a class raster into polygons with areas: a map of geoseg's, or any other GeoTIFF, COG or VRT.
 
@@ -393,6 +493,7 @@ def vectorize(
     geoseg vectorize out/scene/landcover.tif -o all.gpkg --confidence out/scene/confidence.tif
     geoseg vectorize worldcover.tif -o cover.gpkg --legend names.csv
     geoseg vectorize stack.tif -o parcels.gpkg --band 2 --format geojson --format parquet
+    geoseg vectorize streets.tif -o streets.gpkg --legend names.csv --centerlines --json
 
     Layers buildings and roads where classes have these roles, else one layer, polygons, with all classes. Values are
     whole numbers from 0 to 254, of any data type; nodata may be any number.
@@ -402,17 +503,25 @@ def vectorize(
     has the word building, built structure, house, roof or rooftop, or road, street or highway (in one role only,
     singular or plural, without words such as "no" or "near"); an empty field role in --legend says that none is.
     """
+    import json
+    import time
+
     from geoseg.io.rasters import configure_gdal
     from geoseg.parallel import threaded_map
     from geoseg.run.events import make_reporter
     from geoseg.run.vectorizing import VectorizeOptions, vectorize_file
 
     configure_gdal()
-    counts = vectorize_file(
+    begin = time.perf_counter()
+    written = vectorize_file(
         landcover, output, raw, block_px, threaded_map,
         VectorizeOptions(coverage=bool(coverage), **options), make_reporter(False),
     )  # fmt: skip
-    click.echo(f"{output}: " + ", ".join(f"{n} {layer}" for layer, n in counts.items()))
+    if as_json:
+        facts = written.to_dict() | {"seconds": round(time.perf_counter() - begin, 3)}
+        click.echo(json.dumps(facts, indent=2, ensure_ascii=False))
+    else:
+        click.echo(f"{output}: " + ", ".join(f"{n} {layer}" for layer, n in written.layers.items()))
 
 
 @main.command()
@@ -454,6 +563,134 @@ def train(config: str, output: str) -> None:
 
 
 @main.command()
+@click.option(
+    "--encoders",
+    is_flag=False,
+    flag_value="",
+    metavar="[TEXT]",
+    help="List encoders instead: those with this text in their name, or all.",
+)
+@click.option("--json", "as_json", is_flag=True, help="As JSON on standard output.")
+def models(encoders: str | None, as_json: bool) -> None:
+    """List the architectures that a model may have, with their parameters, or the encoders.
+
+    \b
+    geoseg models
+    geoseg models --encoders resnet
+
+    Not every architecture takes every encoder; `geoseg train` says so before it begins.
+    """
+    import json
+
+    from geoseg.run import models as commands
+
+    if encoders is not None:
+        names = commands.encoders(encoders)
+        click.echo(json.dumps(names, indent=2) if as_json else "\n".join(names))
+        return
+    rows = commands.architectures()
+    click.echo(json.dumps(rows, indent=2) if as_json else commands.format_architectures(rows))
+
+
+@main.group()
+def model() -> None:
+    """Show, verify, export and import model bundles.
+
+    BUNDLE is a folder with model.json, or a STAC item with the MLM extension.
+    """
+
+
+@model.command()
+@click.argument("bundle", type=click.Path(), required=False)
+@click.option("--json", "as_json", is_flag=True, help="As JSON on standard output.")
+def show(bundle: str | None, as_json: bool) -> None:
+    """Show a bundle's card: classes, bands, pixel sizes, scores, runtimes.  [default: landcover-rgb, included]"""
+    import json
+
+    from geoseg.run.models import describe, format_description
+
+    told = describe(bundle)
+    click.echo(json.dumps(told, indent=2, ensure_ascii=False) if as_json else format_description(told))
+
+
+@model.command()
+@click.argument("bundle", type=click.Path(), required=False)
+@click.option(
+    "--scene", type=click.Path(), metavar="SCENE.tif", help="Compare on this scene.  [default: drawn pixels]"
+)
+def verify(bundle: str | None, scene: str | None) -> None:
+    """Hold a bundle to what it says: digests, card, weights, and that each runtime answers as torch in float32 does.
+
+    Exit code 1, with one line, where something does not hold.
+    """
+    from geoseg.io.rasters import configure_gdal
+    from geoseg.run.models import verify as verify_bundle
+
+    configure_gdal()
+    try:
+        click.echo(verify_bundle(bundle, scene))
+    except GeosegError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(1)
+
+
+@model.command("export")
+@click.argument("bundle", type=click.Path())
+@click.option(
+    "-o", "--output", required=True, type=click.Path(), metavar="OUT", help="Folder of the new bundle."
+)
+@click.option(
+    "--format",
+    "kind",
+    type=click.Choice(["openvino", "onnx", "mlm"]),
+    default="openvino",
+    show_default=True,
+    help="openvino: its files are added. onnx: ONNX takes the place of the weights (needs geoseg[onnx]). mlm: a STAC "
+    "item with the MLM extension takes the place of the card.",
+)
+def export_model(bundle: str, output: str, kind: str) -> None:
+    """Write a bundle anew for other programs; geoseg runs the result, too."""
+    from pathlib import Path
+
+    from geoseg.run.models import export
+
+    click.echo(export(bundle, Path(output), kind).described_by)
+
+
+@model.command("import")
+@click.argument("source", type=click.Path())
+@click.option("-o", "--output", type=click.Path(), metavar="BUNDLE", help="Folder of the new bundle.")
+@click.option(
+    "--card",
+    type=click.Path(),
+    metavar="CARD.yaml",
+    help="What the network does not tell: bands, classes, ...",
+)
+@click.option("--template", type=click.Path(), metavar="CARD.yaml", help="Write a card to fill in, and stop.")
+def import_model(source: str, output: str | None, card: str | None, template: str | None) -> None:
+    """Make a bundle of a network from elsewhere.
+
+    SOURCE is a folder that save_pretrained of segmentation-models-pytorch wrote, a .onnx file, or the weights of an
+    architecture of `geoseg models` as a .safetensors file. Formats that can run code when they are read are refused.
+
+    \b
+    geoseg model import my_unet --template card.yaml
+    geoseg model import my_unet --card card.yaml -o bundle
+    """
+    from pathlib import Path
+
+    from geoseg.run.models import import_foreign, write_template
+
+    if template is not None:
+        lacking = write_template(Path(source), Path(template))
+        click.echo(f"{template}: to be filled in: {', '.join(lacking)}")
+        return
+    if output is None:
+        raise click.UsageError("Missing option '-o' / '--output', or '--template'.")
+    click.echo(import_foreign(Path(source), Path(output), Path(card) if card else None).described_by)
+
+
+@main.command()
 @click.argument("landcover", type=click.Path())
 @click.argument("regions", type=click.Path(), required=False)
 @click.option(
@@ -469,24 +706,28 @@ def train(config: str, output: str) -> None:
 @click.option(
     "--metrics", type=click.Path(), metavar="FILE", help="The same from the metrics.json of an evaluation."
 )
+@_class_raster
 @click.option("-o", "--output", type=click.Path(), metavar="AREAS.csv", help="Table to write.")
 @click.option("--json", "as_json", is_flag=True, help="All figures as JSON on standard output.")
-def areas(
-    landcover: str, regions: str | None, region_field: str, labels: str | None, metrics: str | None,
-    output: str | None, as_json: bool,
-) -> None:  # fmt: skip
-    """Measure a map: hectares and share of each class, per region or as a whole.
+def areas(landcover: str, output: str | None, as_json: bool, **options: Any) -> None:
+    """Measure a class raster: hectares and share of each class, per region and as a whole.
 
-    Areas are on the ellipsoid, whatever the CRS; pixels on a region's edge count by the share of them inside.
+    \b
+    geoseg areas out/scene/landcover.tif districts.gpkg -o areas.csv --labels truth.tif
+    geoseg areas worldcover.tif districts.gpkg --legend names.csv
+
+    A map of geoseg's, or any other GeoTIFF, COG or VRT of classes; names come from where `geoseg vectorize` takes
+    them, and which that was is said. Areas are on the ellipsoid, whatever the CRS; pixels on a region's edge count by
+    the share of them inside.
     """
     import json
 
     from geoseg.io.rasters import configure_gdal
     from geoseg.parallel import threaded_map
-    from geoseg.run.areas import areas_of_files, format_table
+    from geoseg.run.areas import AreasOptions, areas_of_files, format_table
 
     configure_gdal()
-    found = areas_of_files(landcover, regions, region_field, threaded_map, labels, metrics, output)
+    found = areas_of_files(landcover, threaded_map, AreasOptions(**options), output)
     click.echo(json.dumps(found.to_dict(), indent=2, ensure_ascii=False) if as_json else format_table(found))
 
 
@@ -508,23 +749,26 @@ def areas(
     show_default=True,
     help="Share of a building that the other side's must cover for it to be there still.",
 )
+@_class_raster
 @click.option(
     "-o", "--output", required=True, type=click.Path(), metavar="OUT", help="Folder for the results."
 )
-def compare(
-    before: str, after: str, regions: str | None, region_field: str, overlap: float, output: str
-) -> None:  # fmt: skip
+def compare(before: str, after: str, output: str, **options: Any) -> None:
     """Say what changed between two maps: hectares from class to class, a raster, buildings gone and new.
 
-    BEFORE and AFTER are scene folders of results, such as OUT/x, or maps (landcover.tif) on one grid.
+    \b
+    geoseg compare out_2020/scene out_2024/scene -o changes --regions districts.gpkg
+    geoseg compare cover_2020.tif cover_2024.tif -o changes --legend names.csv
+
+    BEFORE and AFTER are scene folders of results, such as OUT/x, or class rasters on one grid: maps of geoseg's, or
+    any others. Classes are the same where they have the same name.
     """
     from geoseg.io.rasters import configure_gdal
     from geoseg.parallel import threaded_map
-    from geoseg.run.compare import compare_runs, format_tables
+    from geoseg.run.compare import CompareOptions, compare_runs, format_tables
 
     configure_gdal()
-    found = compare_runs(before, after, regions, region_field, output, threaded_map, overlap)
-    click.echo(format_tables(found))
+    click.echo(format_tables(compare_runs(before, after, output, threaded_map, CompareOptions(**options))))
 
 
 @main.command()

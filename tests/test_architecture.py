@@ -30,7 +30,7 @@ ONLY_IN = {
     "openvino": {"model"},
     "segmentation_models_pytorch": {"model", "train"},
     "lightning": {"train"},
-    "ray": {"run/on_ray.py"},
+    "ray": {"run/on_ray.py", "run/pool.py", "run/meters.py"},
     "pyogrio": {"io"},
 }
 MODULES = sorted(PACKAGE.rglob("*.py"))
@@ -112,6 +112,15 @@ def test_mapping_on_a_cpu_imports_neither_torch_nor_ray() -> None:
         "import sys\nimport geoseg.run.pipeline, geoseg.run.local, geoseg.model.openvino_segmenter\n"
         "heavy = {'torch', 'ray', 'segmentation_models_pytorch'} & set(sys.modules)\n"
         "sys.exit(f'imported {heavy}' if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_openvino_reports_to_nobody() -> None:
+    code = (
+        "import geoseg.model.openvino_segmenter, openvino.tools.ovc.telemetry_utils as utils, sys\n"
+        "sys.exit(None if utils.tm.__name__.endswith('telemetry_stub') else utils.tm.__name__)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

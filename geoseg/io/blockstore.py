@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from rasterio.io import MemoryFile
 
-from geoseg.errors import GeosegError
+from geoseg.errors import GeosegError, OutputError
 from geoseg.grid.lattice import Block
 from geoseg.io.files import staged
 from geoseg.io.rasters import READ_ERRORS, open_raster
@@ -39,11 +39,14 @@ class BlockStore:
         return self.folder / f"{block.name}.tif"
 
     def put(self, answer: LabelBlock) -> BlockFile:
-        """Publish a block: two bands, class and confidence. Raises OutputError where the disk refuses.
+        """Publish a block: two bands, class and confidence. Raises OutputError where the disk refuses, or where the
+        folder is gone: a worker that was given up may answer when the scene has long been published.
 
         Not compressed: they live only until the scene is published, and packing them took as long as all else here.
         Not forced to the disk either: a file that a power cut has spoilt does not match its digest, and is none.
         """
+        if not self.folder.is_dir():
+            raise OutputError("is not there (any more)", self.folder)
         height, width = answer.block.core.shape
         profile = {
             "driver": "GTiff", "height": height, "width": width, "count": 2, "dtype": "uint8", "nodata": NODATA,

@@ -10,10 +10,12 @@ from geoseg.grid.lattice import Block
 from geoseg.io.blockstore import BlockFile
 from geoseg.model.runtimes import SegmenterRecipe, cuda_devices
 from geoseg.run.job import Job
-from geoseg.run.work import SceneWork
+from geoseg.run.work import BlockLoss, SceneWork
 
 RAY_ON_LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 """At 0, and read when ray is imported, Ray's processes listen on loopback only, on every system."""
+
+SCENES_AT_ONCE = 8
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -29,8 +31,8 @@ class Engine(Protocol):
     def proof(self) -> str:
         """Digest of the network's answer to one fixed patch, the same from every worker."""
 
-    def segment(self, work: SceneWork, blocks: Iterable[Block]) -> Iterator[BlockFile]:
-        """Map blocks and publish their files; yields each as it is done."""
+    def segment(self, work: SceneWork, blocks: Iterable[Block]) -> Iterator[BlockFile | BlockLoss]:
+        """Map blocks and publish their files; yields each as it is done, or as it is lost."""
 
     def map(self, function: Callable[[T], R], items: Iterable[T], /) -> Iterator[R]:
         """Ordered map, a bounded number of items in flight."""
@@ -45,6 +47,11 @@ def engine_name(job: Job) -> str:
     return "ray" if job.address or (job.runtime != "openvino" and cuda_devices() > 1) else "local"
 
 
+def scenes_at_once(job: Job) -> int:
+    """On a cluster scenes share the workers; on one machine they would only share its memory."""
+    return SCENES_AT_ONCE if engine_name(job) == "ray" else 1
+
+
 def make_engine(job: Job, recipe: SegmenterRecipe) -> Engine:
     """Start the engine that a job asks for."""
     if engine_name(job) == "ray":
@@ -52,7 +59,7 @@ def make_engine(job: Job, recipe: SegmenterRecipe) -> Engine:
             os.environ.setdefault(RAY_ON_LOOPBACK, "0")
         from geoseg.run.on_ray import RayEngine
 
-        return RayEngine(recipe, job.workers, job.address, job.config)
+        return RayEngine(recipe, job.worker_range, job.address, job.config, job.worker_gpus)
     from geoseg.run.local import LocalEngine
 
-    return LocalEngine(recipe, job.workers)
+    return LocalEngine(recipe, job.worker_range.most)

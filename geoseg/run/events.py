@@ -21,6 +21,9 @@ class Reporter(Protocol):
 
     def say(self, kind: str, text: str, **facts: Any) -> None: ...
 
+    def for_scene(self) -> Reporter:
+        """Another one that writes to the same place, for a scene that runs beside others."""
+
 
 class LineReporter:
     """Plain lines, at most one every ten seconds for progress."""
@@ -56,6 +59,9 @@ class LineReporter:
 
     def say(self, kind: str, text: str, **facts: Any) -> None:
         print(f"{kind}: {text}" if kind in ("warning", "error") else text, file=sys.stderr, flush=True)
+
+    def for_scene(self) -> Reporter:
+        return type(self)()
 
 
 class BarReporter(LineReporter):
@@ -111,8 +117,35 @@ class JsonReporter:
     def say(self, kind: str, text: str, **facts: Any) -> None:
         self._emit({"event": kind, "text": text, **facts})
 
+    def for_scene(self) -> Reporter:
+        return JsonReporter()
+
     def _emit(self, event: dict[str, Any]) -> None:
         print(json.dumps({"time": time.time(), **event}, ensure_ascii=False), flush=True)
+
+
+class Watched:
+    """A reporter for one scene that also keeps, in `now`, where the scene is: for those who watch from elsewhere."""
+
+    def __init__(self, inner: Reporter, now: dict[str, Any]) -> None:
+        self._inner, self._now = inner, now
+
+    def stage(self, scene: str, stage: str, total_mpx: float, done_mpx: float = 0.0) -> None:
+        self._now.update(stage=stage, total_mpx=round(total_mpx, 3), done_mpx=round(done_mpx, 3))
+        self._inner.stage(scene, stage, total_mpx, done_mpx)
+
+    def advance(self, mpx: float) -> None:
+        self._now["done_mpx"] = round(self._now["done_mpx"] + mpx, 3)
+        self._inner.advance(mpx)
+
+    def end_stage(self) -> None:
+        self._inner.end_stage()
+
+    def say(self, kind: str, text: str, **facts: Any) -> None:
+        self._inner.say(kind, text, **facts)
+
+    def for_scene(self) -> Reporter:
+        return self._inner.for_scene()
 
 
 def make_reporter(json_events: bool) -> Reporter:

@@ -4,23 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from geoseg.errors import SpecError
 from geoseg.legend import Legend
 from geoseg.pixels.generalize import GeneralizeRules
+from geoseg.run.job_files import beside, checked, read_fields
 from geoseg.spec import SegmentSpec
 
 SCENE_FILES = ("labels", "regions", "mask")
+ABOUT_LABELS = ("class_field", "map_class", "ignore", "background", "objects", "errors")
 NOT_GIVEN = {"scenes": "none given; name at least one", "output": "none given; name a folder with -o"}
 
 
 ALL_CLASSES = "all"
 MOST_NAMES = 12
 """Of classes, in a message."""
+
+
+class Workers(NamedTuple):
+    """How many there are at least and at most; most None: as many as there is room for."""
+
+    least: int
+    most: int | None
 
 
 class SceneEntry(BaseModel):
@@ -57,13 +65,32 @@ class Job(BaseModel):
     output: str = Field(min_length=1, description="folder for the results")
     model: str | None = Field(None, description="model bundle; the one that comes with geoseg if not given")
     region_field: str = Field("region", description="field that names the regions")
+    class_field: str | None = Field(
+        None, description="the labels are polygons; their classes are in this field"
+    )
+    map_class: dict[str, str] = Field(
+        default_factory=dict,
+        description="what the labels call a class (a name, or a value) and what the map calls it; '' leaves it out",
+    )
+    ignore: tuple[int, ...] = Field((), description="values of label rasters to leave out")
+    background: str | None = Field(
+        None, description="class of the pixels in no polygon of the labels; left out if not given"
+    )
+    objects: bool = Field(False, description="score buildings as objects and roads as lines, too")
+    errors: bool = Field(False, description="errors.tif, where the map differs from the labels")
     mask_values: tuple[int, ...] = Field(
         (), description="values of a mask raster that leave pixels out; if none, all but 0"
     )
     aoi: str | None = Field(None, description="area of interest: map only inside these polygons")
     engine: Literal["auto", "local", "ray"] = "auto"
     address: str | None = Field(None, description="Ray cluster to join")
-    workers: int | None = Field(None, ge=1, description="blocks mapped at once")
+    workers: str | None = Field(
+        None, description="blocks mapped at once: N, or MIN:MAX for a pool that follows the cluster"
+    )
+    worker_gpus: float = Field(1.0, gt=0, description="share of a GPU, or GPUs, that a worker on Ray claims")
+    allow_partial: bool = Field(
+        False, description="publish a scene even if some of its blocks could not be mapped: they are nodata"
+    )
     block_px: int | None = Field(
         None, ge=1, description="side of a block; chosen from the scene's size if not given"
     )
@@ -93,6 +120,9 @@ class Job(BaseModel):
     )
     centerlines: bool = Field(False, description="road_centerlines and road_nodes, made of the road polygons")
     report: bool = Field(True, description="report.html and quicklook.png for each scene, index.html for all")
+    hours: float | None = Field(
+        None, gt=0, description="begin no block after so many hours; the next run goes on from there"
+    )
     overwrite: bool = Field(False, description="replace results of another model or other parameters")
     config: dict[str, str] = Field(default_factory=dict, description="GDAL options")
     json_events: bool = Field(False, alias="json", description="events as JSON lines")
@@ -108,6 +138,16 @@ class Job(BaseModel):
             else scenes
         )
 
+    @field_validator("workers", mode="before")
+    @classmethod
+    def _number_or_range(cls, value: Any) -> str | None:
+        if value is None:
+            return None
+        ends = str(value).split(":")
+        if not (len(ends) <= 2 and all(map(str.isdecimal, ends)) and 1 <= int(ends[0]) <= int(ends[-1])):
+            raise ValueError(f"{value} is neither a number from 1 up nor a range such as 2:16")
+        return str(value)
+
     @field_validator("config")
     @classmethod
     def _can_be_set(cls, config: dict[str, str]) -> dict[str, str]:
@@ -122,6 +162,20 @@ class Job(BaseModel):
         if isinstance(limits, int | float) and not isinstance(limits, bool):
             return {ALL_CLASSES: limits}
         return {str(key): value for key, value in limits.items()} if isinstance(limits, dict) else limits
+
+    @field_validator("map_class", mode="before")
+    @classmethod
+    def _values_are_text(cls, names: Any) -> Any:
+        if not isinstance(names, dict):
+            return names
+        return {str(known): "" if name is None else name for known, name in names.items()}
+
+    @model_validator(mode="after")
+    def _labels_to_score_by(self) -> Job:
+        asked = [name for name in ABOUT_LABELS if getattr(self, name)]
+        if asked and not any(scene.labels for scene in self.scenes):
+            raise ValueError(f"{asked[0]}: is about labels, and no scene has any; name them with --labels")
+        return self
 
     @model_validator(mode="after")
     def _crs_of_copies(self) -> Job:
@@ -139,6 +193,13 @@ class Job(BaseModel):
                 )
             paths[scene.name] = scene.path
         return self
+
+    @property
+    def worker_range(self) -> Workers:
+        if self.workers is None:
+            return Workers(1, None)
+        ends = [int(end) for end in self.workers.split(":")]
+        return Workers(ends[0], ends[-1])
 
     def segment_spec(self, model_patch_px: int) -> SegmentSpec:
         patch_px = model_patch_px if self.patch_px is None else self.patch_px
@@ -183,31 +244,14 @@ def make_job(options: Mapping[str, Any], job_file: str | None = None) -> Job:
                 )
             entry = {"path": scenes[0]} if isinstance(scenes[0], str) else dict(scenes[0])
             given["scenes"] = [{**entry, name: given.pop(name)}]
-    try:
-        return Job.model_validate({**values, **given})
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        message = first["msg"].removeprefix("Value error, ")
-        if first["type"] == "extra_forbidden":
-            message = "no such field"
-        elif first["type"] == "missing":
-            message = NOT_GIVEN.get(where, "is missing")
-        raise SpecError(f"{where}: {message}" if where else message, job_file) from error
+    return checked(Job, {**values, **given}, job_file, NOT_GIVEN)
 
 
 def _from_file(path: Path) -> dict[str, Any]:
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise SpecError("no such job file", path) from None
-    except (OSError, UnicodeDecodeError, RecursionError, yaml.YAMLError) as error:
-        raise SpecError(f"cannot be read as YAML ({error})", path) from error
-    if not isinstance(values, dict):
-        raise SpecError("a job file holds fields and values, such as 'scenes: [a.tif]'", path)
+    values = read_fields(path, "scenes: [a.tif]")
     for name in ("output", "model", "aoi"):
         if isinstance(values.get(name), str):
-            values[name] = _beside(path, values[name])
+            values[name] = beside(path, values[name])
     scenes = values.get("scenes")
     if isinstance(scenes, list):
         values["scenes"] = [_scene_beside(path, scene) for scene in scenes]
@@ -216,12 +260,8 @@ def _from_file(path: Path) -> dict[str, Any]:
 
 def _scene_beside(job_file: Path, scene: Any) -> Any:
     if isinstance(scene, str):
-        return {"path": _beside(job_file, scene)}
+        return {"path": beside(job_file, scene)}
     if not isinstance(scene, dict):
         return scene
     files = ("path", *SCENE_FILES)
-    return {k: _beside(job_file, v) if k in files and isinstance(v, str) else v for k, v in scene.items()}
-
-
-def _beside(job_file: Path, name: str) -> str:
-    return name if "://" in name else str(job_file.parent / name)
+    return {k: beside(job_file, v) if k in files and isinstance(v, str) else v for k, v in scene.items()}

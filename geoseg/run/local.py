@@ -14,7 +14,7 @@ from geoseg.io.blockstore import BlockFile
 from geoseg.model.runtimes import SegmenterRecipe
 from geoseg.parallel import cores, pooled_map, threaded_map
 from geoseg.pixels.pixelblock import LabelBlock, PixelBlock
-from geoseg.run.work import SceneWork
+from geoseg.run.work import BLOCK_ERRORS, BlockLoss, SceneWork
 from geoseg.stages.segment import Segmenter
 
 T = TypeVar("T")
@@ -43,7 +43,7 @@ class LocalEngine:
         """Digest of the network's answer to one fixed patch."""
         return self.recipe.prove(self.segmenter)
 
-    def segment(self, work: SceneWork, blocks: Iterable[Block]) -> Iterator[BlockFile]:
+    def segment(self, work: SceneWork, blocks: Iterable[Block]) -> Iterator[BlockFile | BlockLoss]:
         """Map blocks and publish their files; yields each as it is done. A few blocks are in flight, never more."""
         segmenter = self.segmenter
         # Blocks share the network's threads patch by patch, so that no lane is idle while a last block is mapped;
@@ -52,7 +52,7 @@ class LocalEngine:
         reading, mapping, writing = (ThreadPoolExecutor(n) for n in (self._readers, threads, 1))
         network = ThreadPoolExecutor(threads)
         mapper = partial(pooled_map, network, threads)
-        flight: deque[Future[BlockFile]] = deque()
+        flight: deque[tuple[Block, Future[BlockFile]]] = deque()
 
         def segment(read: Future[PixelBlock]) -> LabelBlock:
             return work.segment(read.result(), segmenter, mapper)
@@ -60,14 +60,21 @@ class LocalEngine:
         def put(answer: Future[LabelBlock]) -> BlockFile:
             return work.put(answer.result())
 
+        def first() -> BlockFile | BlockLoss:
+            block, written = flight.popleft()
+            try:
+                return written.result()
+            except BLOCK_ERRORS as error:
+                return BlockLoss(block.name, error)
+
         try:
             for block in blocks:
                 read = reading.submit(work.read, block)
-                flight.append(writing.submit(put, mapping.submit(segment, read)))
+                flight.append((block, writing.submit(put, mapping.submit(segment, read))))
                 if len(flight) > 2 * self.lanes:
-                    yield flight.popleft().result()
+                    yield first()
             while flight:
-                yield flight.popleft().result()
+                yield first()
         finally:
             for pool in (reading, mapping, network, writing):
                 pool.shutdown(wait=True, cancel_futures=True)

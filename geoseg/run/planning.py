@@ -77,7 +77,7 @@ def plan_job(job: Job) -> JobPlan:
     ready, refused = prepare(job, bundle, spec)
     if not ready:
         raise next(iter(refused.values()))
-    engine = LocalEngine(SegmenterRecipe.of(bundle, spec, choice), job.workers)
+    engine = LocalEngine(SegmenterRecipe.of(bundle, spec, choice), job.worker_range.most)
     per_patch = _seconds_per_patch(engine, len(bundle.card.bands), bundle.card.dtype)
     plans = []
     for scene in ready:

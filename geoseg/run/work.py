@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from geoseg.errors import BlockError, GeosegError, SourceError
 from geoseg.grid.lattice import Block, Lattice
 from geoseg.io.blockstore import BlockFile, BlockStore
 from geoseg.io.sources import Scene
@@ -11,6 +12,17 @@ from geoseg.legend import Legend
 from geoseg.pixels.pixelblock import LabelBlock, PixelBlock
 from geoseg.stages.protocols import Mapper
 from geoseg.stages.segment import Segmenter, segment_block
+
+BLOCK_ERRORS = (BlockError, SourceError)
+"""What goes wrong with one block alone; anything else ends the scene."""
+
+
+@dataclass(frozen=True)
+class BlockLoss:
+    """A block that could not be mapped, by name, and why."""
+
+    name: str
+    error: GeosegError
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from tests.run.results import write_scene
         (["--patch-px", 100], "multiple of 32"),
         (["--patch-px", 0], "multiple of 32"),
         (["--block-px", 0], "block_px: Input should be greater than or equal to 1"),
-        (["--workers", 0], "workers: Input should be greater than or equal to 1"),
+        (["--workers", 0], "workers: 0 is neither a number from 1 up nor a range such as 2:16"),
         (["--bands", "1,2"], "the model takes 3 bands (red, green, blue), 2 were chosen"),
         (["--bands", "1,2,4"], "has 3 bands; the model takes 3 (red, green, blue), looked for as 1, 2, 4"),
         (["--bands", "0,1,2"], "looked for as 0, 1, 2"),

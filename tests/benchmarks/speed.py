@@ -25,6 +25,7 @@ from geoseg.model.bundle import Bundle
 from geoseg.model.runtimes import RuntimeChoice, SegmenterRecipe
 from geoseg.parallel import cores
 from geoseg.pixels.polygons import polygonize_block
+from geoseg.run.job import Workers
 from geoseg.run.local import LocalEngine
 from geoseg.run.on_ray import RayEngine
 from geoseg.run.prepare import BLOCK_CENTERS
@@ -72,6 +73,7 @@ class Case:
         """Seconds from warm engine to written label COG."""
         here = self.folder / str(next(self._runs))
         store = BlockStore(here / "blocks", "benchmark")
+        store.folder.mkdir(parents=True)
         work = SceneWork(self.scene, self.lattice, self.bundle.card.legend, store, engine.proof())
         begin = time.perf_counter()
         for _ in engine.segment(work, self.blocks):
@@ -90,7 +92,7 @@ def main(pairs: int) -> None:
         size = f"{case.scene.grid.megapixels:.1f} Mpx, {case.patches} patches, {case.recipe.choice.precision}"
         print(size, flush=True)
         local = LocalEngine(case.recipe)
-        ray = RayEngine(case.recipe, workers=2)
+        ray = RayEngine(case.recipe, Workers(2, 2))
         local.proof(), ray.proof()
         sides: dict[str, Callable[[], float]] = {
             name: partial(case.forward, case.recipe.build(lanes, cores()), lanes, case.patches)
@@ -125,6 +127,7 @@ def stages(_pairs: int) -> None:
     with tempfile.TemporaryDirectory() as name:
         case = Case(DUBAI_7, Path(name))
         store = BlockStore(Path(name) / "blocks", "benchmark")
+        store.folder.mkdir()
         legend, lattice = case.bundle.card.legend, case.lattice
         segmenter = case.recipe.build(1, 1)
         work = SceneWork(case.scene, lattice, legend, store, "")

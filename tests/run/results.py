@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pyogrio
 import rasterio
 import shapely
@@ -24,6 +26,16 @@ TRANSFORM = Affine(0.8, 0, 300_000, 0, -0.8, 2_700_000)
 def run(scene: Path, output: Path, model: Path, **options: Any) -> int:
     given = {"scenes": (str(scene),), "output": str(output), "model": str(model), "workers": 2, **options}
     return Run(make_job(given), LineReporter()).go()
+
+
+def descendants(name: str) -> list[psutil.Process]:
+    """Processes of that name that this one has started, directly or through others; none of another test's."""
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            if name in " ".join(process.cmdline()):
+                found.append(process)
+    return found
 
 
 def write_scene(

@@ -29,6 +29,7 @@ from tests.run.results import (
     TRANSFORM,
     assert_equal,
     contents,
+    descendants,
     run,
     write_labels,
     write_polygons,
@@ -107,15 +108,13 @@ def test_ray_on_two_cores_gives_what_local_gives(
 def test_an_actor_that_is_killed_costs_nothing(
     world: dict[str, Path], tmp_path: Path, two_cores: None
 ) -> None:
-    import psutil
-
     killed: list[int] = []
 
     def kill() -> None:
         while not any(tmp_path.glob(".geoseg/scene/blocks-*/*.tif")):
             time.sleep(0.02)
-        for process in psutil.process_iter(["cmdline"]):
-            if "ray::SegmentActor" in " ".join(process.info["cmdline"] or []) and not killed:
+        for process in descendants("ray::SegmentActor"):
+            if not killed:
                 killed.append(process.pid)
                 process.kill()
 

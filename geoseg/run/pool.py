@@ -1,0 +1,342 @@
+"""Actors of a Ray cluster that map blocks for all scenes at once, as many as there is room and work for."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from queue import SimpleQueue
+from threading import Semaphore
+from typing import Any
+
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+
+import ray
+from ray.exceptions import RayActorError, RayError
+
+from geoseg.errors import BlockError, GeosegError, ModelError, SpecError
+from geoseg.grid.lattice import Block
+from geoseg.io.blockstore import BlockFile
+from geoseg.io.rasters import configure_gdal, limit_cache
+from geoseg.model.bundle import Bundle
+from geoseg.model.parcel import pack, unpacked
+from geoseg.model.runtimes import SegmenterRecipe
+from geoseg.run.meters import BlockMeters, workers_lost
+from geoseg.run.schedule import ATTEMPTS, Feed, Schedule, Ticket
+from geoseg.run.work import BLOCK_ERRORS, BlockLoss, SceneWork
+
+ACTOR_CPUS = 0.9
+"""What an actor claims of a core. Every core keeps a tenth free, so that the helpers of the other stages, which claim
+no more than that, find a place beside the actors on a cluster of any size."""
+AHEAD = 2
+"""Blocks handed to an actor beyond those it maps: it reads one and writes one while it maps another."""
+ACTOR_CACHE_MB = 64
+"""GDAL's block cache in an actor: neighboring blocks mostly go to others, so that less is read twice."""
+START_TIMEOUT_S = 300.0
+FAILED_STARTS = 8
+"""So many actors in a row may end before they are ready."""
+LOOK_EVERY_S = 1.0
+RESIZE_EVERY_S = 2.0
+IDLE_S = 30.0
+"""Actors without work are given back after this long, down to the least number that was asked for."""
+OTHER_ANSWER = (
+    "a worker answers one fixed patch otherwise than the run's first one did (another CPU or GPU type), so its blocks "
+    "must not join this map; use workers of one kind, or --precision float32"
+)
+
+
+class SegmentActor:
+    """Loads the network once; each of its threads reads a block, waits for the network, and writes the answer."""
+
+    def __init__(self, lanes: int, config: Mapping[str, str]) -> None:
+        configure_gdal(config)
+        limit_cache(ACTOR_CACHE_MB)
+        self._lanes = lanes
+        self._free = Semaphore(lanes)
+        self._meters = BlockMeters(lanes)
+
+    def start(self, recipe: SegmenterRecipe, files: Mapping[str, bytes]) -> str:
+        """Load the network from the files of its bundle; the answer to one fixed patch."""
+        with unpacked(recipe, files) as here:
+            self._segmenter = here.build(self._lanes, 1)
+        self._proof = recipe.prove(self._segmenter)
+        return self._proof
+
+    def run(self, work: SceneWork, block: Block) -> BlockFile | BlockLoss:
+        """Map one block. The scene may have been begun on another kind of machine, so each asks before it writes."""
+        if work.proof != self._proof:
+            raise ModelError(OTHER_ANSWER, work.scene.path)
+        begin = time.monotonic()
+        try:
+            pixels = work.read(block)
+            read = time.monotonic()
+            with self._free:
+                free = time.monotonic()
+                answer = work.segment(pixels, self._segmenter)
+                done = time.monotonic()
+        except BLOCK_ERRORS as error:
+            self._meters.failed()
+            return BlockLoss(block.name, error)
+        written = work.put(answer)
+        ends = {"read": read, "wait": free, "network": done, "write": time.monotonic()}
+        seconds = {
+            stage: end - start
+            for (stage, end), start in zip(ends.items(), [begin, *ends.values()], strict=False)
+        }
+        self._meters.mapped(block.core.area_px, pixels.pixels.nbytes, seconds)
+        return written
+
+
+@dataclass(eq=False)
+class _Scene:
+    """A scene on its way through the pool."""
+
+    work: SceneWork
+    feed: Feed
+    shared: Any
+    results: SimpleQueue[BlockFile | BlockLoss | GeosegError] = field(default_factory=SimpleQueue)
+
+
+class ActorPool:
+    """least, most: actors; most None: as many as the cluster has room for. gpus: what an actor claims of them.
+
+    One thread hands blocks out, watches, and takes answers in; scenes wait for theirs, each in a thread of its own.
+    """
+
+    actor: type = SegmentActor
+
+    def __init__(
+        self, recipe: SegmenterRecipe, least: int, most: int | None, gpus: float, config: Mapping[str, str]
+    ) -> None:
+        self._recipe, self._least, self._most, self._gpus = recipe, least, most, gpus
+        self._config = dict(config)
+        self._lost = workers_lost()
+        self.lanes_each = 2 if gpus else 1
+        self._schedule = Schedule(self.lanes_each + AHEAD)
+        self._scenes: dict[Feed, _Scene] = {}
+        self._out: dict[Any, tuple[Any, Ticket]] = {}
+        self._starting: dict[Any, tuple[Any, float]] = {}
+        self._idle_since: dict[Any, float] = {}
+        self._failed_starts = 0
+        self._waited_since = time.monotonic()
+        self._files: Any = None
+        self._thread: threading.Thread | None = None
+        self._changed = threading.Condition()
+        self._closing = False
+        self._broken: GeosegError | None = None
+        self._wanted = False
+        self.proof_found: str | None = None
+
+    def room(self) -> int:
+        """Actors that the nodes of the cluster can hold."""
+        each = {"GPU": self._gpus} if self._gpus else {"CPU": 1.0}
+        total = 0
+        for node in ray.nodes():
+            if node["Alive"]:
+                total += min(int(node["Resources"].get(kind, 0) / share) for kind, share in each.items())
+        return total
+
+    @property
+    def most(self) -> int:
+        return max(self._least, self._most or self.room())
+
+    def proof(self) -> str:
+        """The first actor's answer to one fixed patch. Raises GeosegError where no actor can be had."""
+        self._begin()
+        with self._changed:
+            self._wanted = True
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: self.proof_found or self._broken)
+            if self.proof_found is None:
+                raise self._broken or BlockError("the workers are gone")
+            return self.proof_found
+
+    def segment(self, work: SceneWork, blocks: Iterable[Block]) -> Iterator[BlockFile | BlockLoss]:
+        """Map blocks beside those of other scenes; yields each as it is done."""
+        self._begin()
+        scene = _Scene(work, Feed.of(blocks), ray.put(work))
+        count = scene.feed.left
+        with self._changed:
+            if self._broken:
+                raise self._broken
+            self._scenes[scene.feed] = scene
+            self._schedule.add(scene.feed)
+            self._changed.notify_all()
+        try:
+            for _ in range(count):
+                result = scene.results.get()
+                if isinstance(result, GeosegError):
+                    raise result
+                yield result
+        finally:
+            with self._changed:
+                del self._scenes[scene.feed]
+                self._schedule.drop(scene.feed)
+
+    def close(self) -> None:
+        """Give the actors' cores back."""
+        if self._thread is None:
+            return
+        self._break(BlockError("was stopped; what is mapped is kept for the next run"))
+        self._thread.join()
+        for actor in [*self._idle_since, *(actor for actor, _ in self._starting.values())]:
+            _end(actor)
+
+    def _begin(self) -> None:
+        with self._changed:
+            if self._thread is None:
+                self._files = ray.put(pack(Bundle.open(self._recipe.bundle)))
+                self._thread = threading.Thread(target=self._go, name="actor pool", daemon=True)
+                self._thread.start()
+
+    def _go(self) -> None:
+        resized = 0.0
+        while not self._closing:
+            try:
+                with self._changed:
+                    now = time.monotonic()
+                    if now - resized > RESIZE_EVERY_S:
+                        resized = now
+                        self._resize(now)
+                    self._hand_out()
+                    pending = [*self._out, *self._starting]
+                    if not pending:
+                        self._changed.wait(LOOK_EVERY_S)
+                        resized = resized if self._wanted or self._scenes else 0.0
+                        continue
+                done, _ = ray.wait(pending, num_returns=1, timeout=LOOK_EVERY_S)
+                with self._changed:
+                    for reference in done:
+                        self._take_in(reference)
+                    for actor in self._schedule.late(time.monotonic()):
+                        self._lose(actor, "gave no answer in time")
+            except GeosegError as error:
+                self._break(error)
+            except Exception as error:  # a defect here must not leave scenes waiting forever
+                self._break(BlockError(f"the pool of workers failed ({type(error).__name__}: {error})"))
+
+    def _resize(self, now: float) -> None:
+        demand = self._schedule.demand
+        if not (demand or self._wanted):
+            self._waited_since = now
+        have = len(self._idle_since) + len(self._starting)
+        wanted = max(min(demand, self.most), self._least if demand or self._wanted else 0)
+        for _ in range(wanted - have):
+            self._start(now)
+        for actor, since in list(self._idle_since.items()):
+            if not self._schedule.idle(actor):
+                self._idle_since[actor] = now
+            elif now - since > IDLE_S and len(self._idle_since) > max(self._least, demand):
+                self._schedule.leave(actor)
+                del self._idle_since[actor]
+                _end(actor)
+        if self._idle_since:
+            self._waited_since = now
+        elif wanted and now - self._waited_since > START_TIMEOUT_S:
+            raise SpecError(
+                f"no worker found a place on the cluster within {START_TIMEOUT_S:.0f} s; is it busy, or does none of "
+                "its nodes have what a worker needs?"
+            )
+
+    def _start(self, now: float) -> None:
+        actor = (
+            ray.remote(self.actor)
+            .options(
+                num_cpus=ACTOR_CPUS, num_gpus=self._gpus, max_restarts=0, max_task_retries=0,
+                max_concurrency=self.lanes_each + AHEAD,
+            )
+            .remote(self.lanes_each, self._config)
+        )  # fmt: skip
+        self._starting[actor.start.remote(self._recipe, self._files)] = actor, now
+
+    def _hand_out(self) -> None:
+        while (given := self._schedule.next(time.monotonic())) is not None:
+            actor, ticket = given
+            shared = self._scenes[ticket.feed].shared
+            self._out[actor.run.remote(shared, ticket.block)] = actor, ticket  # type: ignore[attr-defined]
+
+    def _take_in(self, reference: Any) -> None:
+        if reference in self._starting:
+            self._welcome(reference)
+            return
+        if reference not in self._out:  # of an actor that was lost in the same round
+            return
+        actor, ticket = self._out[reference]
+        try:
+            result = ray.get(reference)
+        except RayActorError as error:
+            self._lose(actor, reason(error))
+            return
+        except RayError as error:
+            cause = getattr(error, "cause", None)
+            unexpected = BlockError(
+                f"block {ticket.block.name} could not be mapped ({reason(cause or error)})"
+            )
+            result = cause if isinstance(cause, GeosegError) else BlockLoss(ticket.block.name, unexpected)
+        del self._out[reference]
+        self._schedule.done(actor, ticket, time.monotonic())
+        self._tell(ticket, result)
+
+    def _welcome(self, reference: Any) -> None:
+        actor, _ = self._starting.pop(reference)
+        try:
+            proof = ray.get(reference)
+        except RayError as error:
+            _end(actor)
+            cause = getattr(error, "cause", None)
+            if isinstance(cause, GeosegError):
+                raise cause from error
+            self._failed_starts += 1
+            if self._failed_starts >= FAILED_STARTS:
+                raise BlockError(
+                    f"{FAILED_STARTS} workers in a row ended before they were ready ({reason(cause or error)})"
+                ) from error
+            return
+        self._failed_starts = 0
+        if self.proof_found not in (None, proof):
+            _end(actor)
+            raise ModelError(OTHER_ANSWER)
+        self.proof_found = proof
+        self._wanted = False
+        self._idle_since[actor] = time.monotonic()
+        self._schedule.join(actor)
+        self._changed.notify_all()
+
+    def _lose(self, actor: Any, why: str) -> None:
+        """An actor is gone, or as good as gone: its blocks go to others, and what it may yet answer counts no more."""
+        if self._idle_since.pop(actor, None) is None:
+            return
+        self._lost.inc()
+        self._out = {ref: (who, ticket) for ref, (who, ticket) in self._out.items() if who is not actor}
+        for ticket in self._schedule.leave(actor):
+            message = f"block {ticket.block.name} was lost with its worker {ATTEMPTS} times ({why})"
+            self._tell(ticket, BlockLoss(ticket.block.name, BlockError(message)))
+        _end(actor)
+        self._resize(time.monotonic())
+
+    def _tell(self, ticket: Ticket, result: BlockFile | BlockLoss | GeosegError) -> None:
+        scene = self._scenes.get(ticket.feed)
+        if scene is not None:
+            scene.results.put(result)
+
+    def _break(self, error: GeosegError) -> None:
+        with self._changed:
+            self._broken, self._closing = error, True
+            for scene in self._scenes.values():
+                scene.results.put(error)
+            self._changed.notify_all()
+
+
+def _end(actor: Any) -> None:
+    with suppress(RayError):
+        ray.kill(actor)
+
+
+def reason(error: BaseException) -> str:
+    """The first line that says something."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0][:200] if lines else type(error).__name__
