@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import pyogrio
@@ -50,12 +50,6 @@ class LabelOptions:
             raise SpecError("a background class is for labels that are polygons; name their class field, too")
 
 
-class Pixels(Protocol):
-    """Values of labels by windows of the map's grid: (row, col) uint8."""
-
-    def read(self, window: Window) -> np.ndarray: ...
-
-
 @dataclass(frozen=True)
 class Labels:
     """True classes on a map's grid, readable by windows in any thread or process; 255 where not scored.
@@ -66,7 +60,7 @@ class Labels:
 
     path: str
     grid: GeoGrid
-    pixels: Pixels
+    pixels: ClassMap | WarpedRaster | BurntPolygons
     table: tuple[int, ...]
     legend: Legend
     kind: str
@@ -84,12 +78,20 @@ class Labels:
             unknown = ", ".join(map(str, np.unique(values[classes == UNKNOWN]).tolist()))
             raise SourceError(
                 f"labels hold values that are no class: {unknown}; the legend's ids are "
-                f"{', '.join(map(str, self.legend.ids))} (geoseg evaluate takes --map-class and --ignore)",
+                f"{', '.join(map(str, self.legend.ids))}: say what they are with --map-class VALUE=CLASS, or leave "
+                "them out with --ignore",
                 self.path,
                 window=window,
             )
         ids: np.ndarray = classes.astype(np.uint8)
         return ids
+
+    def on(self, grid: GeoGrid) -> Labels:
+        """The same labels on another grid, such as a small one to look at: that of each pixel's center."""
+        if isinstance(self.pixels, BurntPolygons):
+            return replace(self, grid=grid, pixels=replace(self.pixels, grid=grid))
+        nodata = self.pixels.nodata
+        return replace(self, grid=grid, pixels=WarpedRaster(self.path, grid, nodata), resampled=True)
 
 
 def open_labels(path: str, grid: GeoGrid, legend: Legend, options: LabelOptions | None = None) -> Labels:

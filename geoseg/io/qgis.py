@@ -13,6 +13,7 @@ from geoseg.io.qgis_project import ProjectLayer, project_archive
 from geoseg.io.qgis_styles import attribute_table, class_style, percent_style, score_style, vector_style
 from geoseg.io.vectors import output_errors
 from geoseg.legend import Legend
+from geoseg.stages.mistakes import missed_classes
 
 PROJECT = "project.qgz"
 SIDECARS = ("landcover.qml", "landcover.tif.aux.xml", "confidence.qml", PROJECT)
@@ -43,7 +44,8 @@ def write_qgis(
     region_columns: Sequence[str],
     title: str = "Land cover",
 ) -> None:
-    """Write styles and a project for landcover.tif, confidence.tif and vectors.gpkg in `folder`.
+    """Write styles and a project for landcover.tif, confidence.tif, vectors.gpkg and, if it is there, errors.tif in
+    `folder`.
 
     layers: those of vectors.gpkg, any of VECTOR_LAYERS. region_columns: the fields of `regions`; where miou is among
     them, that is shown. title: of the project. All paths are relative, so the folder may be moved; the same arguments
@@ -68,6 +70,9 @@ def write_qgis(
         ProjectLayer("Confidence", None, "confidence.tif", percent_style(opacity=0.7), visible=False),
         ProjectLayer("Land cover", None, "landcover.tif", classes),
     ]
+    if (folder / "errors.tif").is_file():
+        missed = class_style(missed_classes(legend))
+        rasters.insert(0, ProjectLayer("Errors, by true class", None, "errors.tif", missed, visible=False))
     publish_bytes(folder / "landcover.qml", classes.qml().encode())
     publish_bytes(folder / "landcover.tif.aux.xml", attribute_table(legend).encode())
     publish_bytes(folder / "confidence.qml", percent_style().qml().encode())

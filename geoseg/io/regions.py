@@ -98,7 +98,12 @@ def _names(values: np.ndarray, numbers: np.ndarray, field: str, path: str) -> li
     missing = [str(number + 1) for number, name in zip(numbers, names, strict=True) if not name]
     if missing:
         some = ", ".join(missing[:10])
-        raise SourceError(f"field {field!r} is empty in {len(missing)} polygons (feature {some})", path)
+        more = ", ..." if len(missing) > 10 else ""
+        raise SourceError(
+            f"field {field!r} is empty in {len(missing)} polygons (feature {some}{more}); fill it in, or name another "
+            "field",
+            path,
+        )
     return names
 
 

@@ -22,6 +22,7 @@ from geoseg.grid.geogrid import GeoGrid
 from geoseg.io.files import publish_json, read_json
 from geoseg.io.footprint import footprint
 from geoseg.legend import NODATA, Legend
+from geoseg.stages.mistakes import mistake_legend
 
 ITEM, CATALOG = "item.json", "catalog.json"
 VERSION = "1.1.0"
@@ -50,6 +51,7 @@ MEDIA_TYPES = {
 KNOWN = {
     "landcover.tif": ("Land cover", ["data"]),
     "confidence.tif": ("Confidence of the land cover", ["data", "confidence"]),
+    "errors.tif": ("Where the land cover differs from labels, by true class", ["data"]),
     "vectors.gpkg": ("Buildings, roads and regions", ["data"]),
     "metrics.json": ("Scores against labels", ["metadata"]),
     "regions.csv": ("Scores per region", ["metadata"]),
@@ -204,6 +206,8 @@ def _assets(folder: Path, facts: MapFacts) -> dict[str, Any]:
         "landcover.tif": {**raster, "classification:classes": _classes(facts.legend)},
         "confidence.tif": {**raster, "unit": "%"},
     }
+    if (folder / "errors.tif").is_file():
+        more["errors.tif"] = {**raster, "classification:classes": _classes(mistake_legend(facts.legend))}
     try:
         there = {path.name: path for path in sorted(folder.iterdir()) if path.is_file()}
     except OSError as error:

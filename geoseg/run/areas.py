@@ -1,26 +1,28 @@
-"""`geoseg areas`: hectares of each class per region, in a file and in a table."""
+"""`geoseg areas`: hectares of each class of any class raster, per region, in a file and in a table."""
 
 from __future__ import annotations
 
 import csv
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from geoseg.errors import SourceError, SpecError
-from geoseg.io.classmap import ClassMap
+from geoseg.io.classmap import AnyClassRaster
 from geoseg.io.files import publish_bytes, read_json
+from geoseg.io.labels import open_labels
+from geoseg.io.legends import KnownClasses, find_classes
 from geoseg.io.regions import NamedPolygon, read_polygons
 from geoseg.legend import Legend
 from geoseg.pixels.confusion import ConfusionMatrix
-from geoseg.run.evaluating import score_files
+from geoseg.run.evaluating import RESAMPLED
 from geoseg.stages.areas import SAMPLE_NOTES, Areas, RegionAreas, add_estimates, measure_areas
-from geoseg.stages.evaluate import Scores
+from geoseg.stages.evaluate import Scores, score_map
 from geoseg.stages.protocols import Mapper
-from geoseg.stages.weighing import EVERYTHING
 
 Samples = Mapping[str | None, ConfusionMatrix]
 """By the name of the region that they were taken in; of the whole map under None."""
@@ -30,45 +32,83 @@ DECIMALS = {"pixels": 3}
 """Of numbers in the CSV; six where not given: a hundredth of a square metre."""
 
 
-def areas_of_files(
-    landcover: str, regions: str | None, region_field: str, mapper: Mapper,
-    labels: str | None = None, metrics: str | None = None, output: str | None = None,
-) -> Areas:  # fmt: skip
-    """Measure a map that geoseg wrote, per region or, without regions, as a whole.
+@dataclass(frozen=True)
+class AreasOptions:
+    """What `geoseg areas` can be told besides the raster.
 
-    labels: true classes on the map's grid, or metrics: the metrics.json made of them; either adds areas corrected for
-    the map's errors, by the labels in each region. output: the CSV to write.
-    Raises SourceError for a map without legend, and for regions, labels or metrics that cannot be used; SpecError
-    where both labels and metrics are given; OutputError where the CSV cannot be written.
+    regions: polygons, named by region_field. labels: true classes, or metrics: the metrics.json made of them; either
+    adds areas corrected for the map's errors, by the labels in each region. legend: a file that names the classes.
+    band: counted from 1.
     """
-    if labels and metrics:
-        raise SpecError("give either labels or the metrics made of them, not both")
-    mapped, legend = _open(landcover)
-    polygons = read_polygons(regions, mapped.grid, region_field) if regions else ()
-    samples: Samples = {}
-    if labels:
-        samples = _samples(score_files(landcover, labels, polygons, mapper))
-    elif metrics:
-        samples = read_samples(metrics, legend)
-    measured = measure_areas(mapped, legend, polygons, mapper)
-    if labels or metrics:
-        measured = add_estimates(measured, _fitting(samples, polygons))
+
+    regions: str | None = None
+    region_field: str = "region"
+    labels: str | None = None
+    metrics: str | None = None
+    legend: str | None = None
+    band: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.labels and self.metrics:
+            raise SpecError("give either labels or the metrics made of them, not both")
+
+
+PLAIN = AreasOptions()
+
+
+def areas_of_files(
+    landcover: str, mapper: Mapper, options: AreasOptions = PLAIN, output: str | None = None
+) -> Areas:
+    """Measure a class raster as a whole and per region; write the figures to a CSV, `output`, if it is given.
+
+    The classes are all that geoseg's tag or a legend file names; of those named otherwise, or not at all, the ones
+    that occur. A remark says where names come from.
+    Raises SourceError for a raster, regions, labels or metrics that cannot be used, SpecError for what cannot be asked
+    for, OutputError where the CSV cannot be written.
+    """
+    source = AnyClassRaster.open(landcover, options.band)
+    known = find_classes(source, options.legend)
+    polygons = read_polygons(options.regions, source.grid, options.region_field) if options.regions else ()
+    measured = measure_areas(source, known.possible, polygons, mapper)
+    measured = measured.only(_shown(measured, known, options.legend is not None, landcover))
+    remarks = [f"names of classes: {known.origin}"]
+    if unnamed := known.unnamed(measured.legend.ids):
+        remarks.append(f"classes without a name: {', '.join(map(str, unnamed))}")
+    if options.labels:
+        truth = open_labels(options.labels, source.grid, measured.legend)
+        remarks += [RESAMPLED] * truth.resampled
+        scores = score_map(source, truth, measured.legend, polygons, mapper)
+        measured = _with_estimates(measured, _samples(scores))
+    elif options.metrics:
+        measured = _with_estimates(measured, read_samples(options.metrics, measured.legend))
+    measured = replace(measured, remarks=(*remarks, *measured.remarks))
     if output is not None:
         publish_bytes(Path(output), format_csv(measured).encode())
     return measured
 
 
+def _shown(measured: Areas, known: KnownClasses, from_file: bool, landcover: str) -> set[int]:
+    """The classes to tell of. Raises SourceError where there is none."""
+    pixels = zip(measured.legend.ids, measured.whole.pixels, strict=True)
+    ids = {class_id for class_id, count in pixels if count}
+    if known.legend is not None and (known.complete or from_file):
+        ids |= set(known.legend.ids)
+    if not ids:
+        raise SourceError("holds no class, all its pixels are nodata", landcover)
+    return ids
+
+
 def write_areas(
     landcover: str, regions: Sequence[NamedPolygon], path: Path, mapper: Mapper, scores: Scores | None = None
 ) -> Areas:
-    """Measure a map in regions that are in its CRS, and write areas.csv; it appears whole or not at all.
+    """Measure a map that geoseg wrote in regions that are in its CRS, and write areas.csv, whole or not at all.
 
     scores: of the same map and regions, where there are labels: adds areas corrected for the map's errors.
     """
-    mapped, legend = _open(landcover)
-    measured = measure_areas(mapped, legend, regions, mapper)
+    source = AnyClassRaster.open(landcover)
+    measured = measure_areas(source, find_classes(source).possible, regions, mapper)
     if scores is not None:
-        measured = add_estimates(measured, _fitting(_samples(scores), regions))
+        measured = _with_estimates(measured, _samples(scores))
     publish_bytes(path, format_csv(measured).encode())
     return measured
 
@@ -96,7 +136,7 @@ def read_samples(path: str, legend: Legend) -> Samples:
 
 
 def format_csv(areas: Areas) -> str:
-    """One row per region and class; empty where unknown."""
+    """One row per region and class, the whole map last; empty where unknown."""
     text = io.StringIO()
     writer = csv.DictWriter(text, areas.columns(), lineterminator="\n")
     writer.writeheader()
@@ -108,12 +148,15 @@ def format_csv(areas: Areas) -> str:
 
 
 def format_table(areas: Areas) -> str:
-    """The areas for a terminal: a row per region and class, '-' where unknown; then what a person should know."""
-    known = all(region.hectares is not None for region in areas.regions)
+    """The areas for a terminal: a row per region and class, the whole map last; then what a person should know.
+
+    '-' stands for what is unknown.
+    """
+    known = areas.whole.hectares is not None
     header = ["region", "class", "ha" if known else "pixels", "share %"]
     header += ["adjusted ha", "95 % +-", "user's %", "producer's %"] * areas.has_estimates
     rows = [header]
-    for region in areas.regions:
+    for region in areas.every:
         lines = _lines(region, areas.legend, areas.has_estimates)
         rows += [[region.name if i == 0 else "", *line] for i, line in enumerate(lines)]
     notes = [*areas.remarks, *(SAMPLE_NOTES if areas.has_estimates else ())]
@@ -157,21 +200,10 @@ def _align(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(lines)
 
 
-def _open(landcover: str) -> tuple[ClassMap, Legend]:
-    mapped = ClassMap.open(landcover)
-    if mapped.legend is None:
-        raise SourceError(
-            "has no legend tag: it is not a map that geoseg wrote, its classes are unknown", landcover
-        )
-    return mapped, mapped.legend
-
-
 def _samples(scores: Scores) -> Samples:
     return {None: scores.overall, **{region.name: region.matrix for region in scores.regions}}
 
 
-def _fitting(samples: Samples, regions: Sequence[NamedPolygon]) -> dict[str, ConfusionMatrix]:
-    """The samples by the names that the areas have: the whole map's is used where there are no regions."""
-    if not regions:
-        return {EVERYTHING: samples[None]}
-    return {name: matrix for name, matrix in samples.items() if name is not None}
+def _with_estimates(areas: Areas, samples: Samples) -> Areas:
+    named = {name: matrix for name, matrix in samples.items() if name is not None}
+    return add_estimates(areas, named, samples.get(None))

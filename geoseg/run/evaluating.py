@@ -5,17 +5,19 @@ from __future__ import annotations
 import csv
 import io
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from geoseg.errors import SourceError
+from geoseg.errors import SourceError, SpecError
 from geoseg.grid.geogrid import GeoGrid
 from geoseg.io.classmap import ClassMap
 from geoseg.io.files import make_folder, publish_bytes, publish_json
 from geoseg.io.labels import LabelOptions, open_labels
 from geoseg.io.regions import NamedPolygon, read_polygons
 from geoseg.pixels.bootstrap import MIN_CELLS, Range
+from geoseg.run.errormap import write_errors
 from geoseg.stages.evaluate import Sources, score_map
 from geoseg.stages.protocols import Mapper
 from geoseg.stages.scores import AreaScore, Scores, ScoreSettings
@@ -24,6 +26,10 @@ from geoseg.stages.structures import score_structures
 METRICS_FILE = "metrics.json"
 REGIONS_FILE = "regions.csv"
 CONFIDENCE_FILE = "confidence.tif"
+PIXELS, OBJECTS, ERRORS = "pixels", "objects and roads", "errors"
+"""Stages that a timer is told of."""
+MOST_NAMES = 12
+"""Of regions, in a line."""
 RESAMPLED = "The labels lie on another grid: they were brought onto the map's, nearest neighbor."
 
 
@@ -32,11 +38,13 @@ class EvaluateOptions:
     """What may be chosen about an evaluation.
 
     confidence: a raster of whole percent on the map's grid; None for the one beside the map, if there is one.
+    errors: whether to write errors.tif.
     """
 
     confidence: str | None = None
     labels: LabelOptions = field(default_factory=LabelOptions)
     scores: ScoreSettings = field(default_factory=ScoreSettings)
+    errors: bool = False
 
 
 DEFAULTS = EvaluateOptions()
@@ -59,16 +67,19 @@ def evaluate_files(
     """Score a map that geoseg wrote against labels, overall and per region.
 
     labels: a raster, or polygons with a class field; on another grid they are brought onto the map's.
-    output: a folder for metrics.json and, where there are regions, regions.csv; made if missing. timer: is told
-    how long each stage took. Raises SourceError for a map without legend, labels that lie elsewhere, values
-    outside the legend, or regions that cannot be used; SpecError for options that do not fit them; OutputError
-    where the folder cannot be written.
+    output: a folder for metrics.json, where there are regions regions.csv, and errors.tif where options ask for it;
+    made if missing. timer: is told how long each stage took, in seconds.
+    Raises SourceError for a map without legend, labels that lie elsewhere, values outside the legend, or regions
+    that cannot be used; SpecError for options that do not fit them; OutputError where the folder cannot be written.
     """
+    if options.errors and output is None:
+        raise SpecError("--errors writes errors.tif: name a folder for it with -o")
     grid = ClassMap.open(landcover).grid
     polygons = read_polygons(regions, grid, region_field) if regions else ()
-    scores = score_files(landcover, labels, polygons, mapper, options, timer)
-    if output is not None:
-        write_score_files(scores, Path(output))
+    folder = None if output is None else Path(output)
+    scores = score_files(landcover, labels, polygons, mapper, options, timer, folder)
+    if folder is not None:
+        write_score_files(scores, folder)
     return scores
 
 
@@ -79,24 +90,34 @@ def score_files(
     mapper: Mapper,
     options: EvaluateOptions = DEFAULTS,
     timer: Callable[[str, float], None] = no_timer,
+    folder: Path | None = None,
 ) -> Scores:
-    """As `evaluate_files`, with regions in the map's CRS, and without writing."""
+    """As `evaluate_files`, with regions in the map's CRS; writes nothing but errors.tif into `folder`, if asked."""
     mapped = ClassMap.open(landcover)
     if mapped.legend is None:
         reason = "has no legend tag: it is not a map that geoseg wrote, its classes are unknown"
         raise SourceError(reason, landcover)
     truth = open_labels(labels, mapped.grid, mapped.legend, options.labels)
     confidence = _confidence(landcover, mapped.grid, options.confidence)
-    started = time.perf_counter()
-    scores = score_map(
-        mapped, truth, mapped.legend, regions, mapper, confidence=confidence, settings=options.scores
-    )
-    timer("pixels", time.perf_counter() - started)
+    sources = Sources(mapped, truth, confidence)
+    with _told(timer, PIXELS):
+        scores = score_map(
+            mapped, truth, mapped.legend, regions, mapper, confidence=confidence, settings=options.scores
+        )
     if options.scores.objects:
-        started = time.perf_counter()
-        scores = score_structures(scores, Sources(mapped, truth, confidence), regions, mapper)
-        timer("objects and roads", time.perf_counter() - started)
+        with _told(timer, OBJECTS):
+            scores = score_structures(scores, sources, regions, mapper)
+    if options.errors and folder is not None:
+        with _told(timer, ERRORS):
+            write_errors(folder, sources, mapped.legend, mapper)
     return replace(scores, remarks=(RESAMPLED,) if truth.resampled else ())
+
+
+@contextmanager
+def _told(timer: Callable[[str, float], None], stage: str) -> Iterator[None]:
+    started = time.perf_counter()
+    yield
+    timer(stage, time.perf_counter() - started)
 
 
 def _confidence(landcover: str, grid: GeoGrid, path: str | None) -> ClassMap | None:
@@ -151,7 +172,7 @@ def _region_table(scores: Scores) -> str:
 def _region_cells(area: AreaScore, strict: bool) -> list[str]:
     matrix = area.matrix
     return [
-        area.name,
+        " ".join(area.name.split()),
         *map(_percent, matrix.iou),
         _percent(matrix.miou),
         _range(area.intervals.over_all["miou"]),
@@ -166,7 +187,7 @@ def _class_table(scores: Scores) -> str:
     reach = "" if scores.tolerance_m is None else f" ({scores.tolerance_m:.3g} m)"
     header = [
         "class", "IoU", "95 %", "F1", "95 %", "precision", "95 %", "recall", "95 %",
-        f"boundary F1 at {scores.settings.tolerance_px} px{reach}", "labelled",
+        f"boundary F1 at {scores.settings.tolerance_px} px{reach}", "95 %", "labelled",
     ]  # fmt: skip
     rows = []
     for n, name in enumerate(scores.legend.names):
@@ -177,7 +198,8 @@ def _class_table(scores: Scores) -> str:
                 _percent(matrix.per_class(figure)[n]),
                 _range(area.intervals.per_class[figure][n]),
             ]
-        rows.append([*cells, _percent(area.boundary.f1[n]), f"{matrix.support[n]:,}{' (few)' * few}"])
+        cells += [_percent(area.boundary.f1[n]), _range(area.boundary_intervals.f1[n])]
+        rows.append([*cells, f"{matrix.support[n]:,}{' (few)' * few}"])
     return _align([header, *rows])
 
 
@@ -237,7 +259,9 @@ def _remarks(scores: Scores) -> list[str]:
         lines.append(f"in neither labels nor map, so in no mean: {', '.join(matrix.absent)}")
     sparse = [area.name for area in (*scores.regions, scores.whole) if area.intervals.cells < MIN_CELLS]
     if sparse:
-        lines.append(f"no intervals, fewer than {MIN_CELLS} cells: {', '.join(sparse)}")
+        some = ", ".join(sparse[:MOST_NAMES])
+        more = f", and {len(sparse) - MOST_NAMES:,} more" if len(sparse) > MOST_NAMES else ""
+        lines.append(f"no intervals, fewer than {MIN_CELLS} cells: {some}{more}")
     return lines
 
 

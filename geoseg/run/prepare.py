@@ -9,19 +9,21 @@ from typing import Any
 
 from geoseg.errors import GeosegError, SourceError
 from geoseg.grid.lattice import Block, Blocks, Lattice
-from geoseg.io.classmap import ClassMap
 from geoseg.io.formats import known_crs
 from geoseg.io.identity import content_of, source_identity
+from geoseg.io.labels import BurntPolygons, LabelOptions, Labels, open_labels
 from geoseg.io.masks import AreaOfInterest, Mask
 from geoseg.io.regions import NamedPolygon, read_polygons
 from geoseg.io.sources import Scene, open_scene
 from geoseg.model.bundle import Bundle
 from geoseg.model.runtimes import RuntimeChoice
+from geoseg.run.evaluating import EvaluateOptions
 from geoseg.run.job import Job, SceneEntry, generalize_rules
 from geoseg.spec import FORMAT_VERSION, SegmentSpec, digest_of
+from geoseg.stages.scores import ScoreSettings
 
 SCRATCH = ".geoseg"
-RESULTS_FORMAT = 3
+RESULTS_FORMAT = 4
 """Rises with what is made of a finished map: vectors, scores, styles. A rerun then makes them anew."""
 BLOCK_CENTERS = 3
 """A block is at most so many patch centers wide: large enough to read margins seldom, small enough to share out."""
@@ -30,12 +32,17 @@ BLOCKS_PER_LANE = 8
 
 @dataclass(frozen=True)
 class Prepared:
-    """A scene that can be mapped, and where its results go."""
+    """A scene that can be mapped, and where its results go.
+
+    labels_key: digest of the labels and of how they are read, None without; they are opened again to be scored, so that
+    a job of many scenes holds no polygons of labels.
+    """
 
     entry: SceneEntry
     scene: Scene
     lattice: Lattice
     regions: tuple[NamedPolygon, ...]
+    labels_key: str | None
     output: Path
 
     @property
@@ -82,9 +89,10 @@ class Prepared:
 def prepare(job: Job, bundle: Bundle, spec: SegmentSpec) -> tuple[list[Prepared], dict[str, GeosegError]]:
     """All scenes of a job that can be mapped, and why the others cannot.
 
-    Raises SpecError for a CRS or a class that is unknown.
+    Raises SpecError for a CRS or a class that is unknown, and for options of labels that cannot be.
     """
     known_crs(job.crs)
+    evaluate_options(job)
     generalize_rules(job.min_area, job.min_hole, bundle.card.legend)
     ready, refused = [], {}
     for entry in job.scenes:
@@ -111,16 +119,21 @@ def _prepare_one(entry: SceneEntry, job: Job, bundle: Bundle, spec: SegmentSpec)
     aoi = AreaOfInterest.open(job.aoi, scene.grid) if job.aoi else None
     scene = replace(scene, mask=mask, aoi=aoi)
     regions = read_polygons(entry.regions, scene.grid, job.region_field) if entry.regions else ()
+    labels_key = None
     if entry.labels:
-        labels = ClassMap.open(entry.labels)
-        if not labels.grid.same_place(scene.grid):
-            raise SourceError(
-                f"the labels ({labels.grid.width} x {labels.grid.height} px) do not lie on the grid of {entry.path} "
-                f"({scene.grid.width} x {scene.grid.height} px); warp them onto it, nearest neighbor",
-                entry.labels,
-            )
+        options = evaluate_options(job).labels
+        labels_key = _labels_key(open_labels(entry.labels, scene.grid, bundle.card.legend, options))
     lattice = Lattice(scene.grid.height, scene.grid.width, spec)
-    return Prepared(entry, scene, lattice, regions, Path(job.output))
+    return Prepared(entry, scene, lattice, regions, labels_key, Path(job.output))
+
+
+def evaluate_options(job: Job) -> EvaluateOptions:
+    """How the scenes of a job are scored. Raises SpecError for options that do not fit each other."""
+    return EvaluateOptions(
+        labels=LabelOptions(job.class_field, job.map_class, job.ignore, job.background),
+        scores=ScoreSettings(objects=job.objects),
+        errors=job.errors,
+    )
 
 
 def map_recipe(
@@ -153,12 +166,22 @@ def map_recipe(
 
 def scores_key(ready: Prepared, map_key: str, job: Job) -> str:
     """Digest of all that decides scores and vectors beside the map itself."""
-    labels, regions = ready.entry.labels, ready.entry.regions
     return digest_of(
         [
             [map_key, RESULTS_FORMAT, sorted(job.formats), job.crs if job.formats else None],
             [job.centerlines, job.coverage, job.min_area, job.min_hole],
-            content_of(source_identity(labels)) if labels else None,
-            [digest_of([r.name, r.geometry.wkb_hex]) for r in ready.regions] if regions else None,
+            [ready.labels_key, job.objects, job.errors] if ready.labels_key else None,
+            [digest_of([r.name, r.geometry.wkb_hex]) for r in ready.regions] if ready.entry.regions else None,
         ]
     )
+
+
+def _labels_key(labels: Labels) -> str:
+    """Digest of all that decides true classes: what each value means, and the raster's bytes or the polygons."""
+    if isinstance(labels.pixels, BurntPolygons):
+        drawn = [
+            [value, digest_of([polygon.wkb_hex for polygon in polygons])]
+            for value, polygons in labels.pixels.layers
+        ]
+        return digest_of([list(labels.table), drawn])
+    return digest_of([list(labels.table), content_of(source_identity(labels.path))])

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,42 +25,37 @@ from geoseg.legend import NODATA, Legend
 from geoseg.model.bundle import Bundle
 from geoseg.run.areas import AREAS_FILE, write_areas
 from geoseg.run.engines import Engine
-from geoseg.run.evaluating import METRICS_FILE, REGIONS_FILE, score_files, write_score_files
+from geoseg.run.errormap import ERROR_FILES
+from geoseg.run.evaluating import (
+    ERRORS,
+    METRICS_FILE,
+    OBJECTS,
+    PIXELS,
+    REGIONS_FILE,
+    score_files,
+    write_score_files,
+)
 from geoseg.run.events import Reporter
 from geoseg.run.job import Job
+from geoseg.run.lease import Lease
 from geoseg.run.ledger import Ledger
 from geoseg.run.planning import check_room
-from geoseg.run.prepare import Prepared, scores_key
+from geoseg.run.prepare import Prepared, evaluate_options, scores_key
 from geoseg.run.results import LAYERS, VECTORS, copies, finish_vectors, write_catalog_entry, write_vectors
-from geoseg.run.work import SceneWork
+from geoseg.run.scene_report import SceneReport as SceneReport  # others look for it here
+from geoseg.run.scene_report import take_made
+from geoseg.run.work import BlockLoss, SceneWork
 
 LANDCOVER, CONFIDENCE = "landcover.tif", "confidence.tif"
-OWNED = {METRICS_FILE, REGIONS_FILE, AREAS_FILE, *(f"{layer}.{name}" for layer in LAYERS for name in FORMATS)}
+OWNED = {METRICS_FILE, REGIONS_FILE, AREAS_FILE, *ERROR_FILES}
+OWNED |= {f"{layer}.{name}" for layer in LAYERS for name in FORMATS}
 """Results that not every run makes."""
+SCORING = {PIXELS: "evaluate", OBJECTS: "objects", ERRORS: "errors"}
+"""Stages of scoring, by what an evaluation calls them."""
 
 
-@dataclass
-class SceneReport:
-    """What became of a scene, for run.json and the terminal."""
-
-    name: str
-    started: str = ""
-    status: str = "failed"
-    error: str | None = None
-    megapixels: float = 0.0
-    blocks: int = 0
-    blocks_found: int = 0
-    seconds: dict[str, float] = field(default_factory=dict)
-    shares: dict[str, float] = field(default_factory=dict)
-    miou: float | None = None
-
-    @contextmanager
-    def timed(self, stage: str) -> Iterator[None]:
-        begin = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[stage] = round(self.seconds.get(stage, 0.0) + time.perf_counter() - begin, 3)
+class TimeIsUp(BlockError):
+    """The time that a job may take is over; what is mapped is kept."""
 
 
 @dataclass
@@ -75,6 +69,8 @@ class SceneRun:
     reporter: Reporter
     job: Job
     report: SceneReport
+    lease: Lease
+    time_is_up: threading.Event
 
     def go(self) -> None:
         """Do what is missing. Raises GeosegError; what is done by then is kept for the next run."""
@@ -83,6 +79,7 @@ class SceneRun:
         rest_done = map_done and self.ledger.published.get("rest") == rest_key and self._there(*self._rest())
         self.report.megapixels = round(self.ready.scene.grid.megapixels, 3)
         if rest_done:
+            self.report.recall(self.ready.scratch)
             self.report.status = "unchanged"
             return
         remove_folder(self.ready.staging)
@@ -92,8 +89,9 @@ class SceneRun:
         landcover = (self.ready.folder if map_done else self.ready.staging) / LANDCOVER
         with small_cache():
             self._vectors_and_scores(landcover)
+        self.lease.check()
         self._publish({"map": map_key, "rest": rest_key})
-        self.report.status = "done"
+        self.report.status = "partial" if self.report.lost else "done"
 
     def _there(self, *names: str) -> bool:
         return all((self.ready.folder / name).is_file() for name in names)
@@ -104,6 +102,8 @@ class SceneRun:
             names.append(METRICS_FILE)
             if self.ready.entry.regions:
                 names.append(REGIONS_FILE)
+            if self.job.errors:
+                names += ERROR_FILES
         if self.ready.entry.regions:
             names.append(AREAS_FILE)
         return names
@@ -121,7 +121,7 @@ class SceneRun:
         blocks = list(self.ready.blocks(block_px))
         counts = self._segment(engine, store, blocks)
         with self.report.timed("merge"):
-            self._merge(engine, store, blocks, counts)
+            self._merge(engine, store, [b for b in blocks if b.name not in self.report.lost], counts)
 
     def _check_proof(self, proof: str) -> None:
         if self.ledger.proof not in (None, proof) and any(self.ready.scratch.glob("blocks-*")):
@@ -140,8 +140,10 @@ class SceneRun:
             self.ready.scene, self.ready.lattice, self.bundle.card.legend, store, self.ledger.proof or ""
         )
         counts: dict[int, int] = {}
+        begun = store.folder.is_dir()
+        make_folder(store.folder)
         with self.report.timed("map"):
-            before = engine.map(store.find, blocks) if store.folder.is_dir() else ()
+            before = engine.map(store.find, blocks) if begun else ()
             found = {file.name: file for file in before if file is not None}
             todo = [b for b in blocks if b.name not in found]
             areas = {b.name: b.core.area_px / 1e6 for b in blocks}
@@ -151,15 +153,36 @@ class SceneRun:
             )
             for file in found.values():
                 _add(counts, file.counts)
-            for file in engine.segment(work, todo):
-                _add(counts, file.counts)
-                self.reporter.advance(areas[file.name])
+            for done, result in enumerate(engine.segment(work, todo), 1):
+                self.reporter.advance(areas[result.name])
+                if self.time_is_up.is_set() and done < len(todo):
+                    raise TimeIsUp(f"{len(found) + done} of {len(blocks)} blocks are mapped", self.ready.name)
+                if isinstance(result, BlockLoss):
+                    self.report.lost[result.name] = str(result.error)
+                else:
+                    _add(counts, result.counts)
             self.reporter.end_stage()
+        if self.report.lost:
+            self._tell_losses(len(blocks))
         if set(counts) <= {NODATA}:
             raise SourceError(
                 "holds no pixel to map: all are nodata, masked or outside the area", self.ready.scene.path
             )
         return counts
+
+    def _tell_losses(self, blocks: int) -> None:
+        """Raises BlockError, unless a map with holes was asked for."""
+        lost = self.report.lost
+        first = next(iter(lost.values())).removeprefix(f"{self.ready.scene.path}: ")
+        said = f"{len(lost)} of {blocks} blocks could not be mapped ({first})"
+        if not self.job.allow_partial or len(lost) == blocks:
+            raise BlockError(
+                f"{said}; the others are kept for the next run, or publish them with --allow-partial",
+                self.ready.scene.path,
+            )
+        self.reporter.say(
+            "warning", f"{self.ready.scene.path}: {said}; there the map is nodata", scene=self.ready.name
+        )
 
     def _merge(self, engine: Engine, store: BlockStore, blocks: list[Block], counts: dict[int, int]) -> None:
         self.reporter.stage(self.ready.name, "merge", self.report.megapixels)
@@ -194,12 +217,16 @@ class SceneRun:
         engine, staging, ready = self.engine(), self.ready.staging, self.ready
         scores = None
         if ready.entry.labels:
-            with self.report.timed("evaluate"):
-                self.reporter.stage(ready.name, "evaluate", self.report.megapixels)
-                scores = score_files(str(landcover), ready.entry.labels, ready.regions, engine.map)
-                write_score_files(scores, staging)
-                self.report.miou = scores.overall.miou
-                self.reporter.end_stage()
+            self.reporter.stage(ready.name, "evaluate", self.report.megapixels)
+            scores = score_files(
+                str(landcover), ready.entry.labels, ready.regions, engine.map, evaluate_options(self.job),
+                lambda stage, seconds: self.report.took(SCORING[stage], seconds), staging,
+            )  # fmt: skip
+            write_score_files(scores, staging)
+            self.report.miou = scores.overall.miou
+            self.reporter.end_stage()
+            for line in scores.remarks:
+                self.reporter.say("note", f"{ready.entry.labels}: {line}", scene=ready.name)
         if ready.regions:
             with self.report.timed("areas"):
                 write_areas(str(landcover), ready.regions, staging / AREAS_FILE, engine.map, scores)
@@ -219,6 +246,8 @@ class SceneRun:
         """
         self.ledger.published = {} if (self.ready.staging / LANDCOVER).exists() else {"map": keys["map"]}
         self.ledger.save()
+        made = take_made(self.ready.scratch)
+        before = made if self.ledger.published else {}
         try:
             make_folder(self.ready.folder)
             for name in OWNED - set(self._rest()):  # of an earlier run that was asked for more
@@ -228,10 +257,13 @@ class SceneRun:
         except OSError as error:
             raise OutputError(f"cannot be written ({error.strerror or error})", self.ready.folder) from error
         write_catalog_entry(self.ready, self.bundle, self.report.started)
-        self.ledger.published = keys
-        self.ledger.save()
+        self.report.keep(self.ready.scratch, before)
         remove_folder(self.ready.staging)
         (self.ready.scratch / "error.txt").unlink(missing_ok=True)
+        if self.report.lost:  # the next run tries these blocks again, and so needs the others
+            return
+        self.ledger.published = keys
+        self.ledger.save()
         for blocks in self.ready.scratch.glob("blocks-*"):
             shutil.rmtree(blocks, ignore_errors=True)
 

@@ -10,20 +10,27 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import psutil
+from affine import Affine
+from pyproj import CRS
 
 from geoseg.errors import OutputError, SourceError, SpecError
+from geoseg.grid.geogrid import GeoGrid
 from geoseg.io.classmap import AnyClassRaster
 from geoseg.io.formats import export_layers, known_crs
 from geoseg.io.legends import KnownClasses, classes_in, find_classes
+from geoseg.io.networks import add_road_network
 from geoseg.io.qgis import store_styles
 from geoseg.io.qgis_styles import vector_style
+from geoseg.io.rasters import small_cache
 from geoseg.io.sources import acquired
 from geoseg.io.vectors import GeoPackageStore
 from geoseg.legend import NODATA
 from geoseg.run.events import Reporter
 from geoseg.run.job import generalize_rules
 from geoseg.stages.protocols import Mapper
+from geoseg.stages.roads import LINES_LAYER, NODES_LAYER
 from geoseg.stages.vectorize import (
+    BLOCK_PX,
     COVERAGE_LAYER,
     RAW_LAYER,
     Context,
@@ -32,7 +39,6 @@ from geoseg.stages.vectorize import (
     coverage_layer,
     raw_layers,
     role_layers,
-    strip_px,
     vectorize,
 )
 
@@ -58,9 +64,25 @@ class VectorizeOptions:
     min_area: Mapping[str, float] = field(default_factory=dict)
     min_hole: Mapping[str, float] = field(default_factory=dict)
     coverage: bool = False
+    centerlines: bool = False
 
 
 PLAIN = VectorizeOptions()
+
+
+@dataclass(frozen=True)
+class Vectorized:
+    """What was written: the GeoPackage, how many features each of its layers has, copies of these, and the CRS."""
+
+    output: str
+    layers: Mapping[str, int]
+    copies: tuple[str, ...]
+    crs: str | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON; a CRS by its code, or as WKT where it has none."""
+        crs = None if self.crs is None else CRS.from_wkt(self.crs).to_string()
+        return {"output": self.output, "layers": dict(self.layers), "copies": list(self.copies), "crs": crs}
 
 
 class _Silent:
@@ -70,27 +92,32 @@ class _Silent:
     def advance(self, mpx: float) -> None: ...
     def end_stage(self) -> None: ...
     def say(self, kind: str, text: str, **facts: Any) -> None: ...
+    def for_scene(self) -> Reporter:
+        return self
 
 
 def vectorize_file(
     landcover: str, output: str, raw: bool, block_px: int | None, mapper: Mapper, options: VectorizeOptions = PLAIN,
     reporter: Reporter | None = None,
-) -> dict[str, int]:  # fmt: skip
+) -> Vectorized:  # fmt: skip
     """Write the polygons of a class raster to a GeoPackage.
 
     Layers `buildings` and `roads` where classes have these roles, else `polygons` with all classes; raw: `polygons`,
-    with classes and areas only. block_px: side of the windows that are read; chosen from the width if None.
+    with classes and areas only. block_px: see `vectorize`; its own choice if None.
     legend: a file that names the classes. band: counted from 1. confidence: a raster of percent on the same grid.
     formats, crs: of copies OUTPUT_<layer>.<format>, as `export_layers` writes them. min_area, min_hole: square metres
-    by class, see `generalize_rules`. coverage: a layer `landcover`, all classes without gap or overlap.
+    by class, see `generalize_rules`. coverage: a layer `landcover`, all classes without gap or overlap. centerlines:
+    layers `road_centerlines` and `road_nodes`, see `trace_roads`.
 
-    Returns how many polygons each layer has. All files appear at the end, or none. Raises SourceError for a raster that
-    cannot be used, SpecError for what cannot be asked for, OutputError where the output cannot be written.
+    All files appear at the end, or none. Raises SourceError for a raster that cannot be used, SpecError for what cannot
+    be asked for, OutputError where the output cannot be written.
     """
     tell, target, name = reporter or _Silent(), Path(output), Path(landcover).stem
+    most_px = BLOCK_PX if block_px is None else block_px
     source = _checked_source(landcover, target, options, tell)
     known = find_classes(source, options.legend)
     layers = _layers(known, raw)
+    roads = _road_ids(known, raw, landcover) if options.centerlines else ()
     every = known.of(range(NODATA))
     if options.coverage:
         layers += (coverage_layer(every),)
@@ -99,27 +126,30 @@ def vectorize_file(
         raise SpecError(
             "--raw leaves polygons untouched; leave out --min-area, --min-hole and --coverage, or --raw"
         )
-    _check_copies(target, layers, options.formats)
+    names = [layer.name for layer in layers] + [LINES_LAYER, NODES_LAYER] * bool(roads)
+    _check_copies(target, names, options.formats)
     confidence = AnyClassRaster.open_percent(options.confidence, source.grid) if options.confidence else None
     facts = (("scene", name), ("model", source.model), ("date", acquired(landcover)))
     _say_where_from(known, landcover, tell)
+    source = replace(source, grid=_as_shown(source.grid))
 
-    side = strip_px(source.grid.width) if block_px is None else block_px
     with GeoPackageStore.beside(target) as outer:
         gpkg = Path(outer.folder, "vectors.gpkg")
         store = replace(outer, path=str(gpkg))
-        with _told_of(target, gpkg.parent):
+        with _told_of(target, gpkg.parent), small_cache():
             tell.stage(name, "vectorize", source.grid.megapixels)
             try:
                 context = Context(confidence, facts=facts)
-                counts = vectorize(source, layers, store, _counting(mapper, tell), side, context, rules)
+                counts = vectorize(source, layers, store, _counting(mapper, tell), most_px, context, rules)
             finally:
                 tell.end_stage()
-            _add_styles(gpkg, layers, known, landcover, tell)
+            if roads:
+                counts |= add_road_network(source, confidence, roads, facts, str(gpkg))
+            _add_styles(gpkg, names, known, landcover, tell)
             written = export_layers(gpkg, gpkg.parent, options.formats, options.crs)
         finals = [target.with_name(f"{target.stem}_{path.name}") for path in written]
         _publish([*zip(written, finals, strict=True), (gpkg, target)])
-    return counts
+    return Vectorized(str(target), counts, tuple(map(str, finals)), source.grid.crs)
 
 
 @contextmanager
@@ -147,10 +177,10 @@ def _checked_source(
     return source
 
 
-def _check_copies(target: Path, layers: Sequence[Layer], formats: Sequence[str]) -> None:
+def _check_copies(target: Path, layers: Sequence[str], formats: Sequence[str]) -> None:
     for layer in layers:
         for name in formats:
-            path = target.with_name(f"{target.stem}_{layer.name}.{name}")
+            path = target.with_name(f"{target.stem}_{layer}.{name}")
             if path.is_dir():
                 raise OutputError("cannot be written (Is a directory)", path)
 
@@ -206,6 +236,29 @@ def _layers(known: KnownClasses, raw: bool) -> tuple[Layer, ...]:
     return (Layer(RAW_LAYER, tuple((c.id, c.name) for c in known.of(range(NODATA)).classes)),)
 
 
+def _road_ids(known: KnownClasses, raw: bool, landcover: str) -> tuple[int, ...]:
+    """The classes that are roads. Raises SpecError where no road network can be made."""
+    if raw:
+        raise SpecError(
+            "--centerlines are made of the layer roads, which --raw leaves out; leave out one of them"
+        )
+    ids = tuple(c.id for c in known.legend.of_role("road")) if known.legend is not None else ()
+    if not ids:
+        raise SpecError(
+            "has no class that is a road, so --centerlines cannot be made; a --legend with roles says which is one",
+            landcover,
+        )
+    return ids
+
+
+def _as_shown(grid: GeoGrid) -> GeoGrid:
+    """Where programs show a raster that has no place at all: rows count downwards from y = 0. Polygons with y upwards
+    would lie mirrored beside it."""
+    if grid.crs is None and grid.transform.is_identity:
+        return replace(grid, transform=Affine.scale(1, -1))
+    return grid
+
+
 def _say_where_from(known: KnownClasses, landcover: str, tell: Reporter) -> None:
     tell.say("note", f"{landcover}: names of classes: {known.origin}")
     if known.guessed:
@@ -228,23 +281,23 @@ def _counting(mapper: Mapper, tell: Reporter) -> Mapper:
 
 
 def _add_styles(
-    gpkg: Path, layers: Sequence[Layer], known: KnownClasses, landcover: str, tell: Reporter
+    gpkg: Path, layers: Sequence[str], known: KnownClasses, landcover: str, tell: Reporter
 ) -> None:
     """Keep a QGIS style for each layer in the GeoPackage, in the classes' colors."""
     styles: dict[str, str] = {}
     for layer in layers:
-        if layer.name not in (RAW_LAYER, COVERAGE_LAYER):
+        if layer not in (RAW_LAYER, COVERAGE_LAYER):
             assert known.legend is not None
-            styles[layer.name] = vector_style(layer.name, known.legend, ()).qml()
+            styles[layer] = vector_style(layer, known.legend, ()).qml()
             continue
-        ids = classes_in(gpkg, layer.name)
+        ids = classes_in(gpkg, layer)
         if not ids:
             tell.say("warning", f"{landcover}: holds no class, all its pixels are nodata")
             continue
         if unnamed := known.unnamed(ids):
             some = ", ".join(map(str, unnamed[:10])) + ", ..." * (len(unnamed) > 10)
             tell.say("warning", f"{landcover}: classes without a name: {some}")
-        styles[layer.name] = vector_style(COVERAGE_LAYER, known.of(ids), ()).qml()  # each class in its color
+        styles[layer] = vector_style(COVERAGE_LAYER, known.of(ids), ()).qml()  # each class in its color
     store_styles(gpkg, styles)
 
 

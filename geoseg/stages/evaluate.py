@@ -21,6 +21,7 @@ from geoseg.grid.window import Window
 from geoseg.legend import NODATA, Legend
 from geoseg.pixels.bootstrap import CellCounts, CellSum, count_cells, intervals
 from geoseg.pixels.boundaries import HALO_PX, Boundaries, BoundaryCounts, Ints, find_boundaries
+from geoseg.pixels.boundary_intervals import boundary_intervals
 from geoseg.pixels.burn import burn
 from geoseg.pixels.calibration import PERCENTS, Calibration, count_percents, percent_codes
 from geoseg.pixels.confusion import ConfusionMatrix, channels, pair_codes
@@ -61,10 +62,12 @@ class WindowTask:
 
 @dataclass(frozen=True, eq=False)
 class AreaCounts:
-    """Sums over some pixels: pairs of classes per cell, boundary pixels (4, class), confidences (2, 101)."""
+    """Sums over some pixels: pairs of classes per cell, boundary pixels of the map and of the labels per cell (see
+    `Boundaries`), confidences (2, 101)."""
 
     cells: CellCounts
-    boundaries: Ints
+    mapped_edges: CellCounts
+    true_edges: CellCounts
     percents: Ints
 
 
@@ -119,23 +122,27 @@ class AreaSum:
         size = len(legend.classes)
         self._legend = legend
         self._cells = CellSum(size * (size + 1))
-        self._boundaries = np.zeros((4, size), np.int64)
+        self._mapped_edges, self._true_edges = CellSum(2 * size), CellSum(2 * size)
         self._percents = np.zeros((2, PERCENTS), np.int64)
 
     def add(self, counts: AreaCounts) -> None:
         self._cells.add(counts.cells)
-        self._boundaries += counts.boundaries
+        self._mapped_edges.add(counts.mapped_edges)
+        self._true_edges.add(counts.true_edges)
         self._percents += counts.percents
 
     def score(self, name: str, settings: ScoreSettings, calibrated: bool) -> AreaScore:
         size = len(self._legend.classes)
-        cells = self._cells.result()
+        cells, mapped, truth = (s.result() for s in (self._cells, self._mapped_edges, self._true_edges))
+        edges = [side.total().reshape(size, 2) for side in (mapped, truth)]
+        boundary = np.array([row for side in edges for row in (side.sum(axis=1), side[:, 1])])
         matrix = ConfusionMatrix(self._legend, cells.total().reshape(size, size + 1))
         return AreaScore(
             name,
             matrix,
             intervals(cells, matrix.supported(settings.min_support)),
-            BoundaryCounts.of(self._boundaries),
+            BoundaryCounts.of(boundary),
+            boundary_intervals(cells, mapped, truth),
             Calibration.of(self._percents) if calibrated else None,
         )
 
@@ -145,13 +152,16 @@ def count_window(task: WindowTask, sources: Sources, legend: Legend, tolerance_p
     labels, landcover, grid = sources.labels, sources.landcover, sources.landcover.grid
     around = task.window.grow(tolerance_px + HALO_PX).overlap(grid.window)
     core = task.window.within(around)
-    truth, mapped = labels.read(around), landcover.read(around)
+    truth, mapped = labels.read(around), read_map(landcover, around)
     ignore = () if labels.nodata is None else (labels.nodata,)
     try:
         codes = pair_codes(truth[core], mapped[core], legend, ignore)
     except SourceError as error:
-        wrong = landcover if error.facts.get("side") == "prediction" else labels
-        raise SourceError(str(error), wrong.path, window=task.window, **error.facts) from error
+        if error.facts.get("side") != "prediction":
+            raise SourceError(str(error), labels.path, window=task.window, **error.facts) from error
+        said = str(error).replace("prediction hold", "holds", 1)
+        advice = "where one means no answer, declare it as nodata (gdal_edit.py -a_nodata)"
+        raise SourceError(f"{said}; {advice}", landcover.path, window=task.window) from error
     size = len(legend.classes)
     truth, mapped = channels(legend, ignore)[truth], channels(legend)[mapped]
     boundaries = find_boundaries(truth, mapped, size, tolerance_px).crop(core)
@@ -164,6 +174,14 @@ def count_window(task: WindowTask, sources: Sources, legend: Legend, tolerance_p
         if inside.any():
             by_region.append((index, found.count(part, inside)))
     return WindowCounts(found.count(task.window), tuple(by_region))
+
+
+def read_map(landcover: ClassSource, window: Window) -> np.ndarray:
+    """Class ids of a map: (row, col) uint8, 255 where it has no answer, whatever its file calls that."""
+    mapped = landcover.read(window)
+    if landcover.nodata in (None, NODATA):
+        return mapped
+    return np.where(mapped == landcover.nodata, np.uint8(NODATA), mapped)
 
 
 def _percents(
@@ -197,8 +215,13 @@ class _Found:
         if self.percents is not None:
             chosen = self.percents[at]
             percents = count_percents(chosen if inside is None else chosen[inside])
-        cells = count_cells(self.codes[at], part, self.width, self.pairs, inside)
-        return AreaCounts(cells, self.boundaries.crop(at).count(inside), percents)
+        edges, classes = self.boundaries.crop(at), self.boundaries.classes
+        return AreaCounts(
+            count_cells(self.codes[at], part, self.width, self.pairs, inside),
+            count_cells(edges.mapped, part, self.width, 2 * classes, inside),
+            count_cells(edges.truth, part, self.width, 2 * classes, inside),
+            percents,
+        )
 
 
 def windows(grid: GeoGrid, window_px: int = WINDOW_PX) -> Iterator[Window]:

@@ -10,6 +10,7 @@ from geoseg.errors import SpecError
 from geoseg.legend import Legend
 from geoseg.pixels.bootstrap import CELL_PX, LEVEL, MIN_CELLS, RESAMPLES, SEED, Intervals, Range
 from geoseg.pixels.boundaries import BoundaryCounts
+from geoseg.pixels.boundary_intervals import BoundaryIntervals
 from geoseg.pixels.calibration import Calibration
 from geoseg.pixels.confusion import OVER_ALL, PER_CLASS, ConfusionMatrix
 from geoseg.pixels.matching import ObjectScore
@@ -30,7 +31,8 @@ NOTES = (
     "intervals: 95 % percentile intervals by block bootstrap over square cells of the raster; null where fewer "
     "than settings.min_cells cells hold pixels, or where a score is undefined in most resamples.",
     "boundary: share of boundary pixels within settings.tolerance_px of one of the same class on the other side "
-    "(Csurka et al. 2013); pixels beside unlabelled or unmapped ones are no boundary for that.",
+    "(Csurka et al. 2013); pixels beside unlabelled or unmapped ones are no boundary for that. Its intervals come "
+    "from the same cells.",
     "calibration: by whole percent of confidence; curve rows are percent, pixels, share that got their class.",
     "Overlapping regions each count their own pixels; overall covers the whole raster, not regions only.",
 )
@@ -75,6 +77,7 @@ class AreaScore:
     matrix: ConfusionMatrix
     intervals: Intervals
     boundary: BoundaryCounts
+    boundary_intervals: BoundaryIntervals
     calibration: Calibration | None = None
     objects: tuple[tuple[str, ObjectScore], ...] | None = None
     roads: tuple[tuple[str, RoadScore], ...] | None = None
@@ -123,7 +126,8 @@ class Scores:
             },
             "overall": _metrics(self.whole, self.settings),
             "regions": [{"region": r.name, **_metrics(r, self.settings)} for r in self.regions],
-            "notes": [*NOTES, *(OBJECT_NOTES if self.settings.objects else ()), *self.remarks],
+            "notes": [*NOTES, *(OBJECT_NOTES if self.settings.objects else ())],
+            "remarks": list(self.remarks),
         }
 
     def rows(self) -> list[dict[str, str | float | int | None]]:
@@ -162,6 +166,10 @@ def _metrics(score: AreaScore, settings: ScoreSettings) -> dict[str, Any]:
             "f1": _by_class(names, score.boundary.f1),
             "precision": _by_class(names, score.boundary.precision),
             "recall": _by_class(names, score.boundary.recall),
+            "intervals": {
+                "mean_f1": _pair(score.boundary_intervals.mean_f1),
+                "f1": _by_class(names, map(_pair, score.boundary_intervals.f1)),
+            },
         },
         "calibration": None if score.calibration is None else _calibration(score.calibration),
         "confusion": matrix.counts.tolist(),

@@ -13,7 +13,7 @@ from geoseg.pixels.burn import burn
 from geoseg.pixels.confusion import channels
 from geoseg.pixels.matching import Ints, PartJoiner, WindowParts, find_parts
 from geoseg.pixels.roadmatch import HALO_PX, RoadScore, find_lines
-from geoseg.stages.evaluate import WINDOW_PX, Region, Sources, WindowTask, pixel_box, window_tasks
+from geoseg.stages.evaluate import WINDOW_PX, Region, Sources, WindowTask, pixel_box, read_map, window_tasks
 from geoseg.stages.protocols import Mapper
 from geoseg.stages.scores import Scores
 
@@ -74,7 +74,7 @@ def count_structures(
     halo = HALO_PX + tolerance_px if roads else 0
     around = task.window.grow(halo).overlap(grid.window)
     core = task.window.within(around)
-    truth, mapped = sources.labels.read(around), sources.landcover.read(around)
+    truth, mapped = sources.labels.read(around), read_map(sources.landcover, around)
     ignore = () if sources.labels.nodata is None else (sources.labels.nodata,)
     truth, mapped = channels(legend, ignore)[truth], channels(legend)[mapped]
     known = (truth != NODATA) & (mapped != NODATA)

@@ -52,19 +52,34 @@ def test_an_area_smaller_than_a_pixel_fails(run: Try, good: Path, tmp_path: Path
 @pytest.mark.parametrize(
     ("pixels", "profile", "words"),
     [
-        (ONES, {"transform": TRANSFORM @ Affine.translation(1, 0)}, "do not lie on the grid"),
-        (ONES[:, :, 1:], {}, "(299 x 200 px) do not lie on the grid"),
-        (ONES, {"crs": "EPSG:32639"}, "do not lie on the grid"),
-        (ONES, {"crs": None}, "do not lie on the grid"),
+        (
+            ONES,
+            {"transform": TRANSFORM @ Affine.translation(900, 0)},
+            "the labels do not overlap the map: they span",
+        ),
+        (ONES, {"crs": "EPSG:32639"}, "the labels do not overlap the map: they span"),
+        (ONES[:, :, 1:], {"crs": None}, "lies on another grid than the map, and the labels have no CRS"),
         (ONES.astype(np.uint16), {}, "one band of uint8, this has 1 of uint16"),
         (np.vstack([ONES, ONES]), {}, "one band of uint8, this has 2 of uint8"),
     ],
 )
-def test_labels_must_lie_on_the_grid(
+def test_labels_must_lie_on_the_scene_and_hold_classes(
     run: Try, good: Path, tmp_path: Path, pixels: np.ndarray, profile: dict[str, object], words: str
 ) -> None:
     path = write_raster(tmp_path / "labels.tif", pixels, **profile)
     run(good, "--labels", path).refused(NOTHING_STARTED, path, words)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "profile"), [(ONES, {"transform": TRANSFORM @ Affine.translation(1, 0)}), (ONES[:, :, 1:], {})]
+)
+def test_labels_on_another_grid_are_brought_onto_the_maps_and_it_says_so(
+    run: Try, good: Path, tmp_path: Path, pixels: np.ndarray, profile: dict[str, object]
+) -> None:
+    path = write_raster(tmp_path / "labels.tif", pixels, **profile)
+    tried = run(good, "--labels", path)
+    assert tried.code == 0
+    assert [line for line in tried.stderr if line.startswith(f"{path}: The labels lie on another grid")]
 
 
 def test_labels_of_unknown_classes_fail_and_publish_nothing(run: Try, good: Path, tmp_path: Path) -> None:

@@ -120,7 +120,7 @@ def test_values_names_and_what_is_ignored(tmp_path: Path) -> None:
     options = LabelOptions(class_names={"7": "building", "9": ""}, ignore=(2,))
     assert whole(open_labels(path, grid, LEGEND, options)).tolist() == [[255, 1, 255, 5, 255, 1, 255, 255]]
     with pytest.raises(
-        SourceError, match=r"l\.tif: labels hold values that are no class: 7, 9; .* ids are 1, 2, 5 \("
+        SourceError, match=r"l\.tif: labels hold values that are no class: 7, 9; .* ids are 1, 2, 5: "
     ):
         whole(open_labels(path, grid, LEGEND))
 
@@ -223,3 +223,16 @@ def test_what_cannot_be_used_is_said_in_one_line(tmp_path: Path) -> None:
         LabelOptions(ignore=(256,))
     with pytest.raises(SpecError, match="name their class field, too"):
         LabelOptions(background="road")
+
+
+def test_labels_of_any_kind_can_be_looked_at_on_a_smaller_grid(elsewhere, tmp_path: Path) -> None:
+    """The centers of pixels three times as large are those of every third pixel."""
+    small = GeoGrid(30, 40, TRANSFORM @ Affine.scale(3), CRS_WKT)
+    same = write(tmp_path / "l.tif", noise((90, 120)))
+    drawn = polygons(tmp_path / "l.gpkg", BOXES)
+    turned = elsewhere["turned None"]
+    for path, options in ((same, LabelOptions()), (turned, LabelOptions()), (drawn, OPTIONS)):
+        labels = open_labels(path, GRID, LEGEND, options)
+        found = whole(labels.on(small))
+        assert (found == whole(labels)[1::3, 1::3]).all()
+        assert len(np.unique(found)) > 2

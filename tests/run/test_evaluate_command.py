@@ -210,8 +210,9 @@ def test_labels_in_another_crs_are_brought_onto_the_map_and_it_says_so(
     )
     evaluate(world["map"], world["labels"], "-o", tmp_path / "e")
     near, exact = metrics(tmp_path / "o"), metrics(tmp_path / "e")
-    assert near["notes"][-1].startswith("The labels lie on another grid")
-    assert not exact["notes"][-1].startswith("The labels lie on another grid")
+    (remark,) = near["remarks"]
+    assert remark.startswith("The labels lie on another grid")
+    assert exact["remarks"] == []
     assert near["overall"]["miou"] == pytest.approx(exact["overall"]["miou"], abs=0.02)
     assert near["overall"]["pixels"] == pytest.approx(exact["overall"]["pixels"], rel=0.001)
 
@@ -301,3 +302,58 @@ def test_a_confidence_on_another_grid(world: dict[str, str], tmp_path: Path) -> 
     done = evaluate(tmp_path / "landcover.tif", world["labels"])
     assert done.exit_code == 0
     assert "calibration" not in done.output
+
+
+def test_a_map_may_call_no_answer_what_it_likes_if_it_says_so(world: dict[str, str], tmp_path: Path) -> None:
+    labels = truth()
+    mapped, _ = a_map(labels)
+    zero = np.where(mapped == NODATA, np.uint8(0), mapped)
+    declared = write(tmp_path / "declared.tif", zero, LEGEND, nodata=0)
+    told = write(tmp_path / "told.tif", zero, LEGEND)
+    wanted = ["--objects", "--errors", "-o"]
+    for number, one in enumerate((world["bare"], declared)):
+        done = evaluate(one, world["labels"], *wanted, tmp_path / str(number))
+        assert done.exit_code == 0, done.output
+    for name in ("metrics.json", "errors.tif"):
+        assert (tmp_path / "0" / name).read_bytes() == (tmp_path / "1" / name).read_bytes()
+    refused = evaluate(told, world["labels"], *wanted, tmp_path / "2")
+    assert refused.exit_code == 2
+    assert refused.stderr.startswith(
+        f"error: {told}: holds values that are no class: 0; the legend's ids are"
+    )
+    assert "declare it as nodata" in refused.stderr
+    assert refused.stderr.count("\n") == 1
+    assert not (tmp_path / "2" / "errors.tif").exists()
+
+
+def test_errors_need_a_folder_and_are_those_that_the_matrix_counts(
+    world: dict[str, str], tmp_path: Path
+) -> None:
+    refused = evaluate(world["map"], world["labels"], "--errors")
+    assert refused.exit_code == 2
+    assert refused.stderr == "error: --errors writes errors.tif: name a folder for it with -o\n"
+    done = evaluate(world["map"], world["labels"], "--errors", "-o", tmp_path)
+    assert done.exit_code == 0, done.output
+    assert re.search(r"^errors: [\d.]+ s$", done.stderr, re.M)
+    with rasterio.open(tmp_path / "errors.tif") as source:
+        found = np.bincount(source.read(1).ravel(), minlength=256)
+        names = [entry["name"] for entry in json.loads(source.tags()[TAG_LEGEND])]
+    assert names == ["right", "missed building", "missed road", "missed land", "missed water"]
+    overall = metrics(tmp_path)["overall"]
+    confusion = np.array(overall["confusion"])[:, :-1]
+    assert found[0] == np.trace(confusion)
+    assert found[1:5].tolist() == (confusion.sum(axis=1) - np.diag(confusion)).tolist()
+    assert found[NODATA] == SHAPE[0] * SHAPE[1] - overall["pixels"]
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "errors.tif", "errors.tif.aux.xml", "errors.qml", "metrics.json"
+    }  # fmt: skip
+
+
+def test_many_regions_are_not_all_named_in_a_line(world: dict[str, str], tmp_path: Path) -> None:
+    boxes = [shapely.box(300_000 + 8 * i, 2_699_900, 300_008 + 8 * i, 2_700_000) for i in range(90)]
+    names = [f"strip\n{i}" for i in range(90)]
+    geopandas.GeoDataFrame({"region": names}, geometry=boxes, crs=32640).to_file(tmp_path / "r.gpkg")
+    done = evaluate(world["map"], world["labels"], "--regions", tmp_path / "r.gpkg")
+    assert done.exit_code == 0, done.output
+    assert "and 78 more" in done.stdout
+    assert re.search(r"^strip 0 ", done.stdout, re.M)

@@ -247,7 +247,7 @@ def test_content_is_plain_and_stable():
     labels, mapped = random_pair(1)
     scores = score_map(mapped, labels, LEGEND, [region("a", 0, 0, 9, 9), region("b", 90, 0, 99, 9)], map)
     content = json.loads(json.dumps(scores.to_dict(), allow_nan=False))
-    assert list(content) == ["format", "classes", "settings", "overall", "regions", "notes"]
+    assert list(content) == ["format", "classes", "settings", "overall", "regions", "notes", "remarks"]
     assert content["format"] == 2
     assert content["classes"][1] == {"id": 2, "name": "road"}
     assert content["overall"]["miou"] == scores.overall.miou
@@ -269,9 +269,11 @@ def test_a_class_named_as_a_column_gets_a_prefix():
 def test_unknown_values_name_the_file_that_holds_them(side):
     rasters = {name: Raster(np.ones((4, 4), np.uint8), path=f"{name}.tif") for name in ("labels", "map")}
     rasters[side].values[2, 3] = 77
-    with pytest.raises(
-        SourceError, match=rf"^{side}\.tif: .* no class: 77; the legend's ids are 1, 2, 3, 4, 5$"
-    ):
+    advice = "; where one means no answer, declare it as nodata .*" * (side == "map")
+    words = (
+        rf"^{side}\.tif: .*holds? values that are no class: 77; the legend's ids are 1, 2, 3, 4, 5{advice}$"
+    )
+    with pytest.raises(SourceError, match=words):
         score_map(rasters["map"], rasters["labels"], LEGEND, [], map, 2)
 
 
