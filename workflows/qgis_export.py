@@ -22,7 +22,6 @@ from urllib.request import url2pathname
 
 import click
 import pyogrio
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pyproj import CRS
 
@@ -38,6 +37,7 @@ from geoseg.legend import Legend
 from geoseg.model.bundle import CARD, DEFAULT_BUNDLE, read_card
 from geoseg.model.card import ModelCard
 from geoseg.report.facts import QUICKLOOK
+from geoseg.run.job_files import beside, checked, read_fields
 from geoseg.run.ledger import Ledger
 from geoseg.run.pipeline import SUMMARY
 from geoseg.run.prepare import SCRATCH
@@ -49,7 +49,7 @@ README = "README.txt"
 HEADLINE = "Land-cover maps made with geoseg"
 NEEDED = (LANDCOVER, CONFIDENCE, VECTORS, ITEM)
 OPTIONAL = (*(name for name in KNOWN if name not in NEEDED), QUICKLOOK)
-"""Not report.html, which names the scene by its path on this machine."""
+"""Not report.html, which leads to an index of all scenes of the run."""
 PACKED = (".tif", ".qgz", ".parquet")
 """Files that are compressed already."""
 
@@ -142,26 +142,11 @@ class Exported:
 
 def read_job(path: Path) -> ExportJob:
     """A job from a YAML file; `results` and `output` start from its own folder. Raises SpecError in one line."""
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise SpecError("no such job file", path) from None
-    except (OSError, UnicodeDecodeError, RecursionError, yaml.YAMLError) as error:
-        raise SpecError(f"cannot be read as YAML ({error})", path) from error
-    if not isinstance(values, dict):
-        raise SpecError("a job file holds fields and values, such as 'results: out'", path)
+    values = read_fields(path, "results: out")
     for name in ("results", "output"):
         if isinstance(values.get(name), str) and values[name]:
-            values[name] = str(path.parent / values[name])
-    try:
-        return ExportJob.model_validate(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        message = {"extra_forbidden": "no such field", "missing": "is missing"}.get(
-            first["type"], first["msg"].removeprefix("Value error, ")
-        )
-        raise SpecError(f"{where}: {message}" if where else message, path) from error
+            values[name] = beside(path, values[name])
+    return checked(ExportJob, values, path)
 
 
 def export(job: ExportJob, say: Say) -> int:

@@ -49,13 +49,15 @@ class KnownClasses:
     """What is known of a raster's classes.
 
     legend: the classes that have names; None where only their numbers are known. origin: where that comes from, for a
-    person. guessed: the classes whose role follows from their name. colors: of a color table.
+    person. guessed: the classes whose role follows from their name. colors: of a color table. complete: whether the
+    raster may hold no other classes, as geoseg's own tag says.
     """
 
     legend: Legend | None
     origin: str
     guessed: tuple[LandClass, ...] = ()
     colors: Mapping[int, Color] = field(default_factory=dict)
+    complete: bool = False
 
     @property
     def has_roles(self) -> bool:
@@ -64,6 +66,13 @@ class KnownClasses:
     def unnamed(self, ids: Iterable[int]) -> list[int]:
         """Those without a name of their own, where there are names."""
         return [i for i in ids if self.legend is not None and i not in self.legend.ids]
+
+    @property
+    def possible(self) -> Legend:
+        """A legend of all that the raster may hold."""
+        if self.complete and self.legend is not None:
+            return self.legend
+        return self.of(range(NODATA))
 
     def of(self, ids: Iterable[int]) -> Legend:
         """A legend of these ids, at least one; those without a name are called by their number."""
@@ -84,7 +93,7 @@ def find_classes(source: AnyClassRaster, legend_file: str | None = None) -> Know
             return _known(classes, legend_file, colors, guess=not any(r.tells_role for r in rows))
         tagged = tagged_legend(dataset)
         if tagged is not None:
-            return KnownClasses(tagged, f"its {TAG_LEGEND} tag", (), colors)
+            return KnownClasses(tagged, f"its {TAG_LEGEND} tag", (), colors, complete=True)
         band = _band_element(dataset, source.band)
     if band is not None:
         colors = {**colors, **_table_colors(band)}

@@ -26,6 +26,9 @@ VIRIDIS: tuple[Color, ...] = (
     (34, 168, 132), (68, 191, 112), (122, 209, 81), (189, 223, 38), (253, 231, 37),
 )  # fmt: skip
 
+CHANGES: Mapping[str, Color] = {"gone": (213, 94, 0), "new": (0, 114, 178)}
+"""What becomes of a building, and its color (vermilion and blue of Okabe and Ito)."""
+
 SYMBOLS = {"SimpleMarker": ("marker", "0"), "SimpleLine": ("line", "1"), "SimpleFill": ("fill", "2")}
 """Kind of symbol and QGIS's number of the geometry type, by class of symbol layer."""
 
@@ -146,17 +149,28 @@ def vector_style(layer: str, legend: Legend, region_columns: Collection[str]) ->
     return styles[layer]()
 
 
+def changed_style() -> Style:
+    """Buildings that are gone and new, by the field `change`; colors that color-blind people tell apart."""
+    looks = {change: _fill((*color, 150), color, 0.5) for change, color in CHANGES.items()}
+    return _by_value("change", "string", [(c, f"{c} buildings", look) for c, look in looks.items()])
+
+
 def _per_class(classes: Sequence[LandClass], look: Callable[[Color], Properties]) -> Style:
     """One symbol where there is one class; else one per class, chosen by class_id."""
     if len(classes) < 2:
         return _one_symbol("SimpleFill", look(classes[0].color if classes else GREY))
+    return _by_value("class_id", "integer", [(c.id, c.name, look(c.color)) for c in classes])
+
+
+def _by_value(field: str, kind: str, looks: Sequence[tuple[object, str, Properties]]) -> Style:
+    """A symbol for each value of a field: (value, label, look) each."""
     categories = [
-        {"value": c.id, "type": "integer", "label": c.name, "symbol": i, "render": "true"}
-        for i, c in enumerate(classes)
+        {"value": value, "type": kind, "label": label, "symbol": i, "render": "true"}
+        for i, (value, label, _) in enumerate(looks)
     ]
-    symbols = [_symbol("SimpleFill", look(c.color), i) for i, c in enumerate(classes)]
+    symbols = [_symbol("SimpleFill", look, i) for i, (*_, look) in enumerate(looks)]
     listed = element("categories", None, *(element("category", each) for each in categories))
-    return _vector_style(_renderer("categorizedSymbol", symbols, listed, attr="class_id"))
+    return _vector_style(_renderer("categorizedSymbol", symbols, listed, attr=field))
 
 
 def _plain_regions() -> Style:

@@ -23,7 +23,8 @@ _FINER_BITS = 2 * (STEPS.bit_length() - 1) + 1 - SHARE_BITS
 def pixel_shares(geometry: BaseGeometry, window: Window, grid: GeoGrid) -> np.ndarray:
     """The share of each pixel of a window that lies in a polygon: (row, col) int64 in 0..FULL, which is all of it.
 
-    geometry: a valid polygon or multipolygon in the raster's CRS, or empty. Edges are straight in that CRS.
+    geometry: a polygon or multipolygon in the raster's CRS, or empty; valid, but for spikes, which have no area. Edges
+    are straight in that CRS.
     Green's theorem, pixel by pixel: an edge gives each pixel of its row the area between itself and the pixel's
     right side, with a sign (the signed-area scan conversion of font renderers; area coverage: Catmull, SIGGRAPH
     1978). Everything is counted in whole numbers from the raster's first pixel, so that the sums are exact: windows
@@ -46,16 +47,30 @@ def pixel_shares(geometry: BaseGeometry, window: Window, grid: GeoGrid) -> np.nd
 def _edges(geometry: BaseGeometry, grid: GeoGrid) -> tuple[np.ndarray, ...]:
     """Edges that are not level: x1, y1, x2, y2 with y1 < y2, in steps; and 1, or -1 where the inside ends there.
 
-    One edge has one direction and so one rounding, whichever of two polygons it belongs to.
+    One edge has one direction and so one rounding, whichever of two polygons it belongs to. What is inside follows
+    from the signs of the rings' areas after rounding: where it makes an edge meet another, as in a spike, they cancel.
     """
-    to_pixels = ~grid.transform
-    rings = shapely.get_rings(shapely.get_parts(shapely.orient_polygons(geometry)))
+    rings, part = shapely.get_rings(shapely.get_parts(geometry), return_index=True)
     points, ring = shapely.get_coordinates(rings, return_index=True)
-    x, y = np.rint(apply(to_pixels, points) * STEPS).T
-    edges = np.stack([x[:-1], y[:-1], x[1:], y[1:]])[:, (ring[1:] == ring[:-1]) & (y[1:] != y[:-1])]
+    x, y = np.rint(apply(~grid.transform, points) * STEPS).T
+    same = ring[1:] == ring[:-1]
+    ring, edges = ring[1:][same], np.stack([x[:-1], y[:-1], x[1:], y[1:]])[:, same]
+    shell = np.diff(part, prepend=-1) > 0
+    inside_right = (_signed_areas(edges, ring, len(rings)) > 0) == shell
+    ring, edges = ring[edges[1] != edges[3]], edges[:, edges[1] != edges[3]]
     down = edges[1] < edges[3]
     x1, y1, x2, y2 = np.where(down, edges, edges[[2, 3, 0, 1]])
-    return x1, y1, x2, y2, np.where(down == (to_pixels.determinant < 0), 1, -1)
+    return x1, y1, x2, y2, np.where(down == inside_right[ring], -1, 1)
+
+
+def _signed_areas(edges: np.ndarray, ring: np.ndarray, rings: int) -> np.ndarray:
+    """Twice the area of each ring, above 0 where it runs clockwise as seen with rows downwards."""
+    first = np.searchsorted(
+        ring, np.arange(rings)
+    )  # coordinates from a ring's own first vertex lose no digits
+    x1, y1, x2, y2 = edges - np.tile(edges[:2, first], (2, 1))[:, ring]
+    areas: np.ndarray = np.bincount(ring, x1 * y2 - x2 * y1, rings)
+    return areas
 
 
 def _add(

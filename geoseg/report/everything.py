@@ -6,10 +6,12 @@ from collections.abc import Collection
 from pathlib import Path
 
 from geoseg.errors import SourceError
-from geoseg.report.facts import REPORT, scene_folders
+from geoseg.io.files import publish_bytes
+from geoseg.report.facts import QUICKLOOK, REPORT, SceneFacts, scene_folders
 from geoseg.report.index import read_run, write_index
-from geoseg.report.quicklook import write_quicklook
-from geoseg.report.scene import write_scene_report
+from geoseg.report.layers import SceneViews
+from geoseg.report.quicklook import quicklook
+from geoseg.report.scene import scene_page
 
 
 def write_reports(output: Path, names: Collection[str] | None = None) -> tuple[list[Path], list[SourceError]]:
@@ -27,7 +29,17 @@ def write_reports(output: Path, names: Collection[str] | None = None) -> tuple[l
         if names is not None and folder.name not in names and (folder / REPORT).is_file():
             continue
         try:
-            written += [write_scene_report(folder), write_quicklook(folder)]
+            written += _write_scene(folder)
         except SourceError as error:
             failed.append(error)
     return [write_index(output), *written], failed
+
+
+def _write_scene(folder: Path) -> list[Path]:
+    """Both pages of a scene, from files that are read once."""
+    facts = SceneFacts.read(folder)
+    views = SceneViews.read(facts)
+    pages = {REPORT: scene_page(facts, views), QUICKLOOK: quicklook(facts, views)}
+    for name, content in pages.items():
+        publish_bytes(folder / name, content)
+    return [folder / name for name in pages]

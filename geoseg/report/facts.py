@@ -6,14 +6,18 @@ import csv
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from geoseg.errors import SourceError
 from geoseg.io.classmap import ClassMap
 from geoseg.io.files import read_json
+from geoseg.io.labels import LabelOptions
 from geoseg.legend import Legend
 
+MADE = ".geoseg/{}/made.json"
+"""Beside a scene's folder: how long its results took, whichever runs made them."""
 RUN, LANDCOVER, CONFIDENCE, VECTORS = "run.json", "landcover.tif", "confidence.tif", "vectors.gpkg"
 METRICS, AREAS, ITEM = "metrics.json", "areas.csv", "item.json"
 REPORT, QUICKLOOK, INDEX = "report.html", "quicklook.png", "index.html"
@@ -68,10 +72,10 @@ class AreaRow:
 
 @dataclass(frozen=True)
 class SceneFacts:
-    """A scene's folder. run: all of run.json; row: what it says of this scene; entry: what the job said of it.
+    """A scene's folder. run: all of run.json; row: what is told of this scene; entry: what the job said of it.
 
-    run and row are empty where the last run did not make these results, metrics and item where they are not there.
-    areas: by region and class id.
+    run is empty where the last run did not make these results, metrics and item where they are not there. row holds
+    the times and shares of the runs that made the results, where they are known. areas: by region and class id.
     """
 
     folder: Path
@@ -88,10 +92,31 @@ class SceneFacts:
     def name(self) -> str:
         return self.folder.name
 
+    @cached_property
+    def confidence(self) -> ClassMap | None:
+        """The raster of percent, where there is one."""
+        path = self.folder / CONFIDENCE
+        return ClassMap.open(str(path)) if path.is_file() else None
+
     @property
     def overall(self) -> Mapping[str, Any]:
         found = self.metrics.get("overall")
         return found if isinstance(found, dict) else {}
+
+    @property
+    def label_options(self) -> LabelOptions:
+        """How the run read its labels."""
+        found = dig(self.run, "job")
+        job = found if isinstance(found, dict) else {}
+        field_, background = job.get("class_field"), job.get("background")
+        names, ignore = job.get("map_class"), job.get("ignore")
+        drawn = isinstance(field_, str)
+        return LabelOptions(
+            field_ if drawn else None,
+            {k: v for k, v in names.items() if isinstance(v, str)} if isinstance(names, dict) else {},
+            tuple(v for v in ignore if v in range(256)) if isinstance(ignore, list) else (),
+            background if drawn and isinstance(background, str) else None,
+        )
 
     @classmethod
     def read(cls, folder: Path) -> SceneFacts:
@@ -106,13 +131,17 @@ class SceneFacts:
             raise SourceError("has no legend tag: it is not a map that geoseg wrote", landcover.path)
         run = read_object(folder.parent / RUN)
         rows = [row for row in items(run.get("scenes")) if row.get("name") == folder.name]
-        made_this = bool(rows) and rows[-1].get("status") in ("done", "unchanged")
+        made_this = bool(rows) and rows[-1].get("status") in ("done", "partial", "unchanged")
+        made = read_object(folder.parent / MADE.format(folder.name))
+        kept: dict[str, Any] = {
+            key: made[key] for key in ("seconds", "shares", "blocks_found") if key in made
+        }
         entries = [
             e for e in items(dig(run, "job", "scenes")) if Path(text(e.get("path"))).stem == folder.name
         ]
         return cls(
             folder, landcover, landcover.legend, run if made_this else {},
-            rows[-1] if made_this else {}, entries[-1] if entries else {},
+            {**(rows[-1] if made_this else {}), **kept}, entries[-1] if entries else {},
             read_object(folder / METRICS), read_object(folder / ITEM), read_areas(folder / AREAS),
         )  # fmt: skip
 

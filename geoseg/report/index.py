@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -33,6 +33,7 @@ from geoseg.report.footprints import Footprint, draw_world
 from geoseg.report.layers import color_of
 from geoseg.report.outlines import short
 from geoseg.report.page import render
+from geoseg.report.paths import named_only
 from geoseg.report.scene import class_shares
 from geoseg.report.sections import duration, percent, score
 from geoseg.report.views import view_of
@@ -42,7 +43,10 @@ MOST_THUMBS = 300
 THUMB_PX = 96
 SHARES_PX = 512
 TABLE_CLASSES = 8
-STATUS = {"done": "mapped", "unchanged": "unchanged", "failed": "failed"}
+STATUS = {
+    "done": "mapped", "unchanged": "unchanged", "failed": "failed", "partial": "partial", "postponed": "postponed",
+    "waiting": "not begun",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,7 @@ def index_page(output: Path) -> bytes:
     rows = {text(row.get("name")): row for row in items(run.get("scenes"))}
     kept = names[:MOST_SCENES]
     scenes = [_scene(output, name, rows.get(name), i < MOST_THUMBS) for i, name in enumerate(kept)]
+    scenes = [replace(scene, reason=named_only(scene.reason, run, output)) for scene in scenes]
     classes: dict[str, LandClass] = {}
     for scene in scenes:
         for c in scene.classes:
@@ -121,20 +126,15 @@ def _scene(output: Path, name: str, row: Mapping[str, Any] | None, with_thumb: b
     reason = text(dig(row, "error"))
     status = STATUS.get(text(dig(row, "status")), "failed") if row is not None else "earlier run"
     megapixels = number(dig(row, "megapixels"))
-    times = dig(row, "seconds")
-    seconds = (
-        sum(number(t) or 0.0 for t in times.values())
-        if isinstance(times, dict) and status != "unchanged"
-        else None
-    )
+    seconds = _total(dig(row, "seconds"))
     folder = output / name
     if Path(name).name != name or name.startswith(".") or not (folder / LANDCOVER).is_file():
-        return Scene(name, status, reason, megapixels=megapixels, seconds=seconds or None)
+        return Scene(name, status, reason, megapixels=megapixels, seconds=seconds)
     try:
         facts = SceneFacts.read(folder)
         view = view_of(facts.landcover, SHARES_PX)
     except GeosegError as error:
-        return Scene(name, "damaged", reason or str(error), megapixels=megapixels, seconds=seconds or None)
+        return Scene(name, "damaged", reason or str(error), megapixels=megapixels, seconds=seconds)
     shares, *_ = class_shares(facts, view)
     miou = number(facts.overall.get("miou"))
     box = (
@@ -148,10 +148,15 @@ def _scene(output: Path, name: str, row: Mapping[str, Any] | None, with_thumb: b
         name, status, reason,
         href=f"./{quote(os.fsencode(name))}/{REPORT}",
         thumb=pictures.data_uri(pictures.classes(small, facts.legend)) if with_thumb else "",
-        megapixels=round(facts.landcover.grid.megapixels, 3), miou=miou, seconds=seconds or None,
+        megapixels=round(facts.landcover.grid.megapixels, 3), miou=miou, seconds=_total(facts.row.get("seconds")),
         shares={c.name: shares[c.id] for c in facts.legend.classes if c.id in shares},
         classes=facts.legend.classes, place=known if len(known) == 4 else None,
     )  # fmt: skip
+
+
+def _total(times: Any) -> float | None:
+    """Seconds of all stages, None where nothing is known of them."""
+    return sum(number(t) or 0.0 for t in times.values()) or None if isinstance(times, dict) else None
 
 
 def _heads(columns: Sequence[LandClass]) -> list[dict[str, Any]]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 
-from geoseg.io.classmap import ClassMap
 from geoseg.io.glimpse import layer_counts
+from geoseg.io.labels import Labels
 from geoseg.io.qgis_styles import VIRIDIS
 from geoseg.legend import NODATA, LandClass, Legend
 from geoseg.report import pictures
@@ -51,18 +51,23 @@ class SceneViews:
     landcover: np.ndarray
     confidence: np.ndarray | None
     source: Source | None
-    labels: ClassMap | None
+    labels: Labels | None
     truth: np.ndarray | None
     errors: np.ndarray | None
 
+    @cached_property
+    def image(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """The image, (row, col, 3) uint8, and where it is valid; None where it is no longer there."""
+        return None if self.source is None else self.source.view(VIEW_PX)
+
     @classmethod
-    def read(cls, facts: SceneFacts, confidence: ClassMap | None) -> SceneViews:
+    def read(cls, facts: SceneFacts) -> SceneViews:
         """Raises SourceError where a raster of the scene's folder cannot be read."""
-        grid, legend = facts.landcover.grid, facts.legend
+        grid, legend, confidence = facts.landcover.grid, facts.legend, facts.confidence
         path, labels_path = text(facts.entry.get("path")), text(facts.entry.get("labels"))
         bands = dig(facts.run, "job", "bands")
         wanted = [b for b in bands if isinstance(b, int) and b > 0] if isinstance(bands, list) else []
-        labels = open_labels(labels_path, grid)
+        labels = open_labels(labels_path, grid, legend, facts.label_options)
         truth = errors = None
         if labels is not None:
             truth, mapped = (part_of(raster, grid.window, SMALL_PX) for raster in (labels, facts.landcover))
@@ -136,8 +141,8 @@ def _picture_layers(
 ) -> list[MapLayer]:
     legend, whole = facts.legend, (0, 0, frame.width, frame.height)
     layers = []
-    if views.source is not None:
-        image, valid = views.source.view(VIEW_PX)
+    if views.source is not None and views.image is not None:
+        image, valid = views.image
         picture = pictures.to_fit(
             BUDGETS["image"],
             max(valid.shape),

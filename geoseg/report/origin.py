@@ -6,6 +6,9 @@ from typing import Any
 from urllib.parse import quote
 
 from geoseg.report.facts import SceneFacts, dig, items, number, text
+from geoseg.report.paths import FILES_OF_JOB, FILES_OF_SCENE, file_name
+
+NOT_GIVEN: tuple[Any, ...] = (None, [], {}, False, "")
 
 
 def origin(facts: SceneFacts, crs: str) -> list[dict[str, Any]]:
@@ -13,11 +16,11 @@ def origin(facts: SceneFacts, crs: str) -> list[dict[str, Any]]:
     run, grid, properties = facts.run, facts.landcover.grid, dig(facts.item, "properties") or {}
     gsd = grid.gsd_m
     scene = [
-        ("Scene", text(facts.entry.get("path")) or facts.name, True),
+        ("Scene", file_name(facts.entry.get("path")) or facts.name, True),
         ("Size", f"{grid.width:,} × {grid.height:,} px", False),
         ("Pixel", "unknown" if gsd is None else f"{gsd:.3g} m on the ground", False),
         ("CRS", crs, False),
-        *((key.capitalize(), text(facts.entry.get(key)), True) for key in ("labels", "regions", "mask")),
+        *((key.capitalize(), file_name(facts.entry.get(key)), True) for key in FILES_OF_SCENE[1:]),
     ]
     taken, made = text(properties.get("datetime")), text(properties.get("processing:datetime"))
     if taken and taken != made:
@@ -35,12 +38,11 @@ def origin(facts: SceneFacts, crs: str) -> list[dict[str, Any]]:
     software = ", ".join(f"{k} {v}" for k, v in versions.items()) if isinstance(versions, dict) else ""
     job, skipped = dig(run, "job") or {}, ("scenes", "output", "json")
     told = job.items() if isinstance(job, dict) else ()
-    settings = [f"{k}: {v}" for k, v in told if k not in skipped and v not in (None, [], {}, False, "")]
+    settings = [f"{k}: {_setting(k, v)}" for k, v in told if k not in skipped and v not in NOT_GIVEN]
     made_by = [
         ("Started", _moment(run.get("started")) or _moment(made), False),
         ("Ended", _moment(run.get("ended")), False),
         ("Engine", text(run.get("engine")), False),
-        ("Command", text(run.get("command")), True),
         ("Settings", ", ".join(settings), True),
         ("Software", software, False),
     ]
@@ -49,6 +51,15 @@ def origin(facts: SceneFacts, crs: str) -> list[dict[str, Any]]:
         {"title": title, "facts": [{"name": n, "value": v, "code": c} for n, v, c in facts_ if v]}
         for title, facts_ in groups
     ]
+
+
+def _setting(name: str, value: Any) -> str:
+    """A setting as a page shows it. GDAL's options may hold keys to a store, so their values are not shown."""
+    if name in FILES_OF_JOB:
+        return file_name(value)
+    if name == "config" and isinstance(value, dict):
+        return ", ".join(map(str, value))
+    return str(value)
 
 
 def _moment(value: Any) -> str:

@@ -8,10 +8,9 @@ import numpy as np
 from markupsafe import Markup
 from pyproj import CRS
 
-from geoseg.io.classmap import ClassMap
 from geoseg.io.files import publish_bytes
 from geoseg.io.qgis_styles import VIRIDIS
-from geoseg.report.facts import CONFIDENCE, INDEX, REPORT, SceneFacts, dig, number, pair
+from geoseg.report.facts import INDEX, REPORT, SceneFacts, dig, number, pair
 from geoseg.report.layers import MapContent, SceneViews, color_of, css, presets
 from geoseg.report.looks import place_box, place_cards
 from geoseg.report.origin import origin, result_files
@@ -30,7 +29,9 @@ from geoseg.report.sections import (
     stages,
     sureness,
 )
+from geoseg.report.structures import structures
 from geoseg.report.views import sample_percent
+from geoseg.stages.weighing import EVERYTHING
 
 RAMP = Markup(
     '<svg class="ramp" aria-hidden="true" focusable="false">'
@@ -46,15 +47,13 @@ def write_scene_report(folder: Path) -> Path:
     Raises SourceError where the folder holds no map or a file in it is damaged, OutputError where the disk refuses.
     """
     path = folder / REPORT
-    publish_bytes(path, scene_page(SceneFacts.read(folder)))
+    facts = SceneFacts.read(folder)
+    publish_bytes(path, scene_page(facts, SceneViews.read(facts)))
     return path
 
 
-def scene_page(facts: SceneFacts) -> bytes:
+def scene_page(facts: SceneFacts, views: SceneViews) -> bytes:
     """The page of a scene."""
-    confidence_path = facts.folder / CONFIDENCE
-    confidence = ClassMap.open(str(confidence_path)) if confidence_path.is_file() else None
-    views = SceneViews.read(facts, confidence)
     shares, exact, mapped_px = class_shares(facts, views.landcover)
     content = MapContent.build(facts, views, shares)
     records = region_records(facts, content, views.landcover)
@@ -63,7 +62,7 @@ def scene_page(facts: SceneFacts) -> bytes:
     first = next((m["key"] for m in wanted if m["key"] != "pixels"), None)
     views_of_map = presets(content.layers, first)
     places, cards, by_error = place_cards(facts, views)
-    sampled = None if confidence is None else sample_percent(confidence).tolist()
+    sampled = None if facts.confidence is None else sample_percent(facts.confidence).tolist()
     grid = facts.landcover.grid
     data = {
         "width": content.frame.width,
@@ -92,6 +91,7 @@ def scene_page(facts: SceneFacts) -> bytes:
         places=cards, places_title="Where it errs most" if by_error else "Where it is least sure",
         places_note=_places_note(by_error),
         area=class_areas(facts, shares, exact, mapped_px), scores=class_scores(facts), confusion=confusion(facts),
+        structures=structures(facts),
         sureness=sureness(facts, sampled), region_table=region_table(records, classes, wanted),
         region_note=f"The {len(records):,} largest of {content.region_count:,} regions." if left_out else "",
         stages=stages(facts), origin=origin(facts, crs_name(grid.crs)), files=result_files(facts),
@@ -107,7 +107,9 @@ def class_shares(facts: SceneFacts, view: np.ndarray) -> tuple[dict[int, float],
     ids = list(facts.legend.ids)
     seen = int(counts[ids].sum())
     mapped_px = seen / view.size * facts.landcover.grid.window.area_px
-    measured = {i: row.share for i in ids if (row := facts.areas.get(("all", i))) and row.share is not None}
+    measured = {
+        i: row.share for i in ids if (row := facts.areas.get((EVERYTHING, i))) and row.share is not None
+    }
     told = {c.id: number(dig(facts.row, "shares", c.name)) for c in facts.legend.classes}
     counted = {i: share for i, share in told.items() if share is not None}
     if measured or counted:
@@ -159,7 +161,7 @@ def _figures(facts: SceneFacts, content: MapContent, sampled: list[int] | None) 
             found.append((label, f"{content.counts[key]:,}", ""))
     seconds = facts.row.get("seconds")
     total = sum(number(v) or 0.0 for v in seconds.values()) if isinstance(seconds, dict) else 0.0
-    if total and facts.row.get("status") == "done":
+    if total:
         found.append(("time", duration(total), ""))
     return [{"label": label, "value": value, "note": note} for label, value, note in found]
 

@@ -10,6 +10,7 @@ import numpy as np
 from geoseg.report.charts import bar, histogram, reliability, swatch
 from geoseg.report.facts import SceneFacts, dig, number, pair
 from geoseg.report.layers import color_of
+from geoseg.stages.weighing import EVERYTHING
 
 MOST_CLASSES = 16
 """Classes in tables of classes against something; the commonest ones where a map has more."""
@@ -19,6 +20,8 @@ STAGES = {
     "map": "map",
     "merge": "merge blocks",
     "evaluate": "score",
+    "objects": "score buildings and roads",
+    "errors": "map of errors",
     "vectorize": "vectors",
     "areas": "areas",
     "report": "report",
@@ -50,9 +53,9 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def spread(ends: tuple[float, float] | None, digits: int = 2) -> str:
+def spread(ends: tuple[float, float] | None, digits: int = 2, title: str = "95 %: ") -> str:
     """An interval in words."""
-    return "" if ends is None else f"95 %: {ends[0]:.{digits}f} to {ends[1]:.{digits}f}"
+    return "" if ends is None else f"{title}{ends[0]:.{digits}f} to {ends[1]:.{digits}f}"
 
 
 def class_areas(
@@ -62,7 +65,7 @@ def class_areas(
 
     shares: 0..1 of what is mapped, by class id; exact: whether they were counted. mapped_px: pixels that are mapped.
     """
-    own = {c.id: facts.areas.get(("all", c.id)) for c in facts.legend.classes}
+    own = {c.id: facts.areas.get((EVERYTHING, c.id)) for c in facts.legend.classes}
     measured = any(row is not None and row.hectares is not None for row in own.values())
     gsd = facts.landcover.grid.gsd_m
     sizes: dict[int, float] = {}
@@ -73,8 +76,11 @@ def class_areas(
         elif gsd is not None:
             sizes[c.id] = shares.get(c.id, 0.0) * mapped_px * gsd**2 / 10_000
     adjusted = {i: r.adjusted_ha for i, r in own.items() if r is not None and r.adjusted_ha is not None}
-    top = max(shares.values(), default=0) or 1
     total = sum(sizes.values())
+    most = max(
+        (r.adjusted_ha + (r.adjusted_ci95_ha or 0) for r in own.values() if r and r.adjusted_ha), default=0
+    )
+    top = max([*shares.values(), most / total if total else 0], default=0) or 1
     bars, rows = [], []
     for c in sorted(facts.legend.classes, key=lambda one: (-shares.get(one.id, 0.0), one.id)):
         share, row = shares.get(c.id, 0.0), own[c.id]
@@ -125,16 +131,18 @@ def class_scores(facts: SceneFacts) -> dict[str, Any] | None:
         cells = [c.name]
         for key, _ in kinds:
             ends = spans[key, c.name]
-            cells += [
-                score(number(dig(whole, key, c.name))),
-                "–" if ends is None else f"{ends[0]:.3f} to {ends[1]:.3f}",
-            ]
+            cells += [score(number(dig(whole, key, c.name))), spread(ends, 3, "") or "–"]
+        ends = pair(dig(whole, "boundary", "intervals", "f1", c.name))
+        cells += [score(number(dig(whole, "boundary", "f1", c.name))), spread(ends, 3, "") or "–"]
         support = number(dig(whole, "support", c.name))
         rows.append([*cells, "–" if support is None else f"{support:,.0f}"])
     note = "IoU: the part of a class’s pixels, in map or labels, that both agree on; 1 is full agreement."
     if any(ends is not None for ends in spans.values()):
         note += " Whiskers and small figures: 95 % intervals by block bootstrap."
-    head = ["class", *(h for _, title in kinds for h in (title, "95 %")), "labeled pixels"]
+    remarks = facts.metrics.get("remarks")
+    note = " ".join([note, *map(str, remarks if isinstance(remarks, list) else ())])
+    titles = [*(title for _, title in kinds), "boundary F1"]
+    head = ["class", *(h for title in titles for h in (title, "95 %")), "labeled pixels"]
     return {"note": note, "bars": bars, "table": {"title": "Scores as numbers", "head": head, "rows": rows}}
 
 
@@ -239,17 +247,17 @@ def _reliability_chart(facts: SceneFacts, points: Sequence[tuple[float, float, f
 
 
 def stages(facts: SceneFacts) -> dict[str, Any] | None:
-    """Bars of the seconds that each stage took; None where the last run did nothing here."""
+    """Bars of the seconds that each stage took; None where that is not known."""
     found = facts.row.get("seconds")
     times = {str(k): number(v) or 0.0 for k, v in found.items()} if isinstance(found, dict) else {}
     total = sum(times.values())
-    if total <= 0 or facts.row.get("status") != "done":
+    if total <= 0:
         return None
     slowest = max(times, key=lambda key: times[key])
     name = STAGES.get(slowest, slowest)
     note = f"The bottleneck is “{name}”: {percent(times[slowest] / total, 0)} of {duration(total)}."
-    mpx = number(facts.row.get("megapixels"))
-    if mpx and times.get("map"):
+    mpx = facts.landcover.grid.megapixels
+    if times.get("map") and not facts.row.get("blocks_found"):  # else only some of it was mapped in that time
         note += f" {mpx:,.1f} Mpx were mapped at {mpx / times['map']:.2f} Mpx/s."
     bars = [
         {

@@ -12,10 +12,12 @@ from affine import Affine
 from geoseg.errors import GeosegError
 from geoseg.grid.geogrid import GeoGrid
 from geoseg.grid.window import Window
+from geoseg.io import labels as io_labels
 from geoseg.io.classmap import ClassMap
 from geoseg.io.glimpse import read_reduced, reduced_shape
+from geoseg.io.labels import LabelOptions, Labels
 from geoseg.io.rasters import grid_of, open_raster
-from geoseg.legend import NODATA
+from geoseg.legend import NODATA, Legend
 from geoseg.report.pictures import displayed
 
 CLASSES_PX = 3072
@@ -84,9 +86,18 @@ def view_of(raster: ClassMap, side_px: int) -> np.ndarray:
     return part_of(raster, raster.grid.window, side_px)
 
 
-def part_of(raster: ClassMap, window: Window, side_px: int) -> np.ndarray:
-    """A window of a raster, likewise."""
-    values, valid = read_reduced(raster.path, window, reduced_shape(window.height, window.width, side_px))
+def part_of(raster: ClassMap | Labels, window: Window, side_px: int) -> np.ndarray:
+    """A window of a raster, or of labels that may lie anywhere, likewise; labels that cannot be read are none."""
+    shape = reduced_shape(window.height, window.width, side_px)
+    if isinstance(raster, Labels):
+        step = Affine.scale(window.width / shape[1], window.height / shape[0])
+        corner = raster.grid.transform @ Affine.translation(window.col, window.row)
+        small = GeoGrid(*shape, corner @ step, raster.grid.crs)
+        try:
+            return raster.on(small).read(small.window)
+        except GeosegError:
+            return np.full(shape, NODATA, np.uint8)
+    values, valid = read_reduced(raster.path, window, shape)
     part: np.ndarray = np.where(valid, values[0], NODATA)
     return part
 
@@ -97,15 +108,14 @@ def view_grid(grid: GeoGrid, shape: tuple[int, int]) -> GeoGrid:
     return GeoGrid(*shape, grid.transform @ scale, grid.crs)
 
 
-def open_labels(path: str, grid: GeoGrid) -> ClassMap | None:
-    """The labels at a path, if they are still there and on the map's grid; else None."""
+def open_labels(path: str, grid: GeoGrid, legend: Legend, options: LabelOptions) -> Labels | None:
+    """The labels at a path, if they are still there and can be read as they were; else None."""
     if not path or not Path(path).is_file():
         return None
     try:
-        labels = ClassMap.open(path)
+        return io_labels.open_labels(path, grid, legend, options)
     except GeosegError:
         return None
-    return labels if labels.grid.same_place(grid) else None
 
 
 def sample_percent(confidence: ClassMap) -> np.ndarray:

@@ -7,7 +7,7 @@ whole raster for any window size and order (see `weighing`).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -30,15 +30,16 @@ from geoseg.stages.weighing import (
     WINDOW_PX,
     RegionSums,
     add_sums,
+    and_whole,
     check_values,
     outline,
     region_tasks,
+    remarks_on_names,
     unit_m2,
     weigh,
-    whole,
 )
 
-FORMAT = 1
+FORMAT = 2
 STEP_M = 500.0
 """Edges beyond the raster, straight in its CRS, are followed on the ellipsoid in steps of about this length."""
 
@@ -46,11 +47,12 @@ NOTES = (
     "Areas are on the ellipsoid of the map's CRS. A pixel on a region's edge counts with the share of it inside.",
     "share is the class's part of the region's area that has an answer in the map.",
     "nodata_ha is the part of the region without an answer in the map; outside_ha lies beyond the map's edges.",
-    "Overlapping regions each count their own area.",
+    "Overlapping regions each count their own area; overall covers the whole map, not regions only.",
 )
 SAMPLE_NOTES = (
     "adjusted_ha is the area corrected for the map's errors (stratified estimator, Olofsson et al. 2014), "
-    "adjusted_ci95_ha half its 95 % confidence interval; each region is corrected by the labels inside it.",
+    "adjusted_ci95_ha half its 95 % confidence interval; each region is corrected by the labels inside it, and overall "
+    "by all labels.",
     "The intervals take labelled pixels for a random sample of independent places. Pixels of hand-drawn labels are "
     "neither, so the intervals are too narrow.",
 )
@@ -95,25 +97,38 @@ class RegionAreas:
 
 @dataclass(frozen=True)
 class Areas:
-    """Areas per region in file order, and remarks on them for a person."""
+    """Areas of the whole map, and per region in file order; remarks on them for a person."""
 
     legend: Legend
-    regions: tuple[RegionAreas, ...]
+    whole: RegionAreas
+    regions: tuple[RegionAreas, ...] = ()
     remarks: tuple[str, ...] = ()
 
     @property
+    def every(self) -> tuple[RegionAreas, ...]:
+        """The regions, then the whole map."""
+        return (*self.regions, self.whole)
+
+    @property
     def has_estimates(self) -> bool:
-        return any(region.estimates is not None for region in self.regions)
+        return any(area.estimates is not None for area in self.every)
+
+    def only(self, ids: Collection[int]) -> Areas:
+        """With these of the classes alone, at least one; the others hold nothing."""
+        kept = [i for i, c in enumerate(self.legend.classes) if c.id in ids]
+        legend = Legend(tuple(self.legend.classes[i] for i in kept))
+        whole, *regions = (_chosen(area, kept) for area in (self.whole, *self.regions))
+        return replace(self, legend=legend, whole=whole, regions=tuple(regions))
 
     def rows(self) -> list[dict[str, str | float | int | None]]:
-        """One record per region and class, in order: the rows of areas.csv. None where a value is unknown.
+        """One record per region and class, in order, then one per class of the whole map, `overall`.
 
-        region, class_id, class_name; pixels (cut ones by their share), hectares, share (0..1 of what is mapped);
-        adjusted_ha and adjusted_ci95_ha (area corrected for the map's errors, and half its 95 % interval),
-        users_accuracy, producers_accuracy (0..1, weighted by area): where labels are known; then, of the region and
-        so the same in all of its rows, nodata_ha and outside_ha.
+        The rows of areas.csv; None where a value is unknown. region, class_id, class_name; pixels (cut ones
+        by their share), hectares, share (0..1 of what is mapped); adjusted_ha and adjusted_ci95_ha (area corrected for
+        the map's errors, and half its 95 % interval), users_accuracy, producers_accuracy (0..1, weighted by area):
+        where labels are known; then, of the region and so the same in all of its rows, nodata_ha and outside_ha.
         """
-        return [row for region in self.regions for row in _rows(region, self.legend)]
+        return [row for area in self.every for row in _rows(area, self.legend)]
 
     def columns(self) -> list[str]:
         """The keys of each of `rows`."""
@@ -125,7 +140,8 @@ class Areas:
         return {
             "format": FORMAT,
             "classes": [{"id": c.id, "name": c.name} for c in self.legend.classes],
-            "regions": [_region_dict(region, self.legend) for region in self.regions],
+            "overall": _area_dict(self.whole, self.legend),
+            "regions": [{"region": area.name, **_area_dict(area, self.legend)} for area in self.regions],
             "remarks": list(self.remarks),
             "notes": notes,
         }
@@ -138,14 +154,14 @@ def measure_areas(
     mapper: Mapper,
     window_px: int = WINDOW_PX,
 ) -> Areas:
-    """Measure the classes of a map in each region; without regions, in the whole raster as one, `all`.
+    """Measure the classes of a map as a whole, and in each region.
 
-    regions: valid polygons in the map's CRS. Where pixels have no known size on the ground (no CRS), areas are None
+    regions: polygons in the map's CRS. Where pixels have no known size on the ground (no CRS), areas are None
     and shares are of pixels, and a remark says so. Regions without a pixel have zeros, and are remarked.
     Raises SourceError where the map holds values outside the legend, SpecError for windows above MAX_WINDOW_PX.
     """
-    grid, remarks = landcover.grid, []
-    places = regions or whole(grid)
+    grid, remarks = landcover.grid, remarks_on_names(regions)
+    places = and_whole(regions, grid)
     try:
         sizes: PixelAreas | None = PixelAreas.of(grid)
     except GridError as error:
@@ -153,13 +169,13 @@ def measure_areas(
         remarks.append(f"{landcover.path} {error}: shares are of pixels, and there are no hectares")
     sums = partial(sum_window, landcover=landcover, legend=legend, sizes=sizes)
     totals = add_sums(mapper(sums, region_tasks(grid, places, window_px)), len(places), VALUES)
-    measured = tuple(
+    *measured, whole = (
         _region_areas(place, totals[i], landcover, legend, sizes) for i, place in enumerate(places)
     )
     away = [region.name for region in measured if region.is_outside]
     if away:
         remarks.append(f"no pixel of the map lies in {len(away)} regions: {_some(away)}")
-    return Areas(legend, measured, tuple(remarks))
+    return Areas(legend, whole, tuple(measured), tuple(remarks))
 
 
 def sum_window(
@@ -171,29 +187,19 @@ def sum_window(
     return weigh(values, VALUES, task, landcover.grid, sizes)
 
 
-def add_estimates(areas: Areas, samples: Mapping[str, ConfusionMatrix]) -> Areas:
+def add_estimates(
+    areas: Areas, samples: Mapping[str, ConfusionMatrix], of_all: ConfusionMatrix | None
+) -> Areas:
     """Areas with those corrected by samples of true classes, by the name of the region that each was taken in.
 
-    The classes of the map are the strata. Regions without sample, or with a mapped class of too small a sample, stay
-    as they are and are remarked; so do, without a word, those where nothing is mapped or hectares are unknown.
+    of_all: the sample of the whole map. The classes of the map are the strata. Regions without sample, or with a
+    mapped class of too small a sample, stay as they are and are remarked; so do, without a word, those where nothing
+    is mapped or hectares are unknown.
     """
-    regions, thin, missing = [], [], []
-    for region in areas.regions:
-        matrix = samples.get(region.name)
-        if region.hectares is None or not region.mapped_ha:
-            regions.append(region)
-            continue
-        if matrix is None:
-            missing.append(region.name)
-            regions.append(region)
-            continue
-        counts, mapped = map_by_reference(matrix.counts), np.array(region.hectares)
-        short = thin_strata(counts, mapped)
-        if short:
-            thin.append(f"{region.name} ({_some([areas.legend.names[i] for i in short])})")
-            regions.append(region)
-        else:
-            regions.append(replace(region, estimates=adjusted_areas(counts, mapped)))
+    thin: list[str] = []
+    whole = _adjusted(areas.whole, of_all, areas.legend, thin)
+    regions = tuple(_adjusted(r, samples.get(r.name), areas.legend, thin) for r in areas.regions)
+    missing = [r.name for r in areas.regions if r.mapped_ha and r.name not in samples]
     remarks = areas.remarks
     if missing:
         remarks += (
@@ -202,7 +208,26 @@ def add_estimates(areas: Areas, samples: Mapping[str, ConfusionMatrix]) -> Areas
     if thin:
         reason = f"fewer than {MIN_SAMPLE} labelled pixels where a class is mapped, so no area is adjusted"
         remarks += (f"{reason}: {_some(thin)}",)
-    return replace(areas, regions=tuple(regions), remarks=remarks)
+    return replace(areas, whole=whole, regions=regions, remarks=remarks)
+
+
+def _adjusted(
+    area: RegionAreas, sample: ConfusionMatrix | None, legend: Legend, thin: list[str]
+) -> RegionAreas:
+    """An area with its estimates, where they can be made; thin: is told of a sample that is too small."""
+    if sample is None or area.hectares is None or not area.mapped_ha:
+        return area
+    counts, mapped = map_by_reference(sample.counts), np.array(area.hectares)
+    if short := thin_strata(counts, mapped):
+        thin.append(f"{area.name} ({_some([legend.names[i] for i in short])})")
+        return area
+    return replace(area, estimates=adjusted_areas(counts, mapped))
+
+
+def _chosen(area: RegionAreas, kept: Sequence[int]) -> RegionAreas:
+    """An area of fewer classes, by their places in the legend."""
+    hectares = None if area.hectares is None else tuple(area.hectares[i] for i in kept)
+    return replace(area, pixels=tuple(area.pixels[i] for i in kept), hectares=hectares)
 
 
 def _region_areas(
@@ -257,7 +282,7 @@ def _rows(region: RegionAreas, legend: Legend) -> Iterator[dict[str, str | float
         yield dict(zip(_ROW, row, strict=True))
 
 
-def _region_dict(region: RegionAreas, legend: Legend) -> dict[str, Any]:
+def _area_dict(region: RegionAreas, legend: Legend) -> dict[str, Any]:
     e = region.estimates
     classes = []
     for i, row in enumerate(_rows(region, legend)):
@@ -269,7 +294,6 @@ def _region_dict(region: RegionAreas, legend: Legend) -> dict[str, Any]:
         classes.append(one)
     overall = {} if e is None else {"overall_accuracy": e.overall, "overall_accuracy_se": e.overall_se}
     return {
-        "region": region.name,
         "mapped_ha": region.mapped_ha,
         "nodata_ha": region.nodata_ha,
         "outside_ha": region.outside_ha,

@@ -20,19 +20,21 @@ from geoseg.grid.window import Window
 from geoseg.legend import NODATA, LandClass, Legend
 from geoseg.pixels.burn import apply
 from geoseg.pixels.ground import PixelAreas
+from geoseg.pixels.labels import count_values
 from geoseg.pixels.shares import FULL
-from geoseg.stages.evaluate import Region, WindowTask
+from geoseg.stages.evaluate import Region, WindowTask, windows
 from geoseg.stages.protocols import ClassSource, Mapper
 from geoseg.stages.weighing import (
     HECTARE_M2,
     WINDOW_PX,
     RegionSums,
     add_sums,
+    and_whole,
     check_values,
     region_tasks,
+    remarks_on_names,
     unit_m2,
     weigh,
-    whole,
 )
 
 MAX_OFF_PX = 1.0
@@ -104,21 +106,27 @@ class RegionChange:
 
 @dataclass(frozen=True)
 class Changes:
-    """Changes per region in file order; without regions, of all that both maps cover."""
+    """Changes of all that both maps cover, and per region in file order."""
 
     old: Legend
     new: Legend
-    regions: tuple[RegionChange, ...]
+    whole: RegionChange
+    regions: tuple[RegionChange, ...] = ()
     remarks: tuple[str, ...] = ()
 
+    @property
+    def every(self) -> tuple[RegionChange, ...]:
+        """The regions, then all that both maps cover."""
+        return (*self.regions, self.whole)
+
     def rows(self) -> list[dict[str, str | float | int | None]]:
-        """One record per region and pair of classes: the rows of transitions.csv.
+        """One record per region and pair of classes, `overall` last: the rows of transitions.csv.
 
         region; from_id, from_class, to_id, to_class (255 and "(no answer)" where a map has none); pixels (cut ones
         by their share), hectares; share of what the earlier map gives to from_class and the later has an answer
         for, in 0..1, None where there is none.
         """
-        return [row for region in self.regions for row in self._rows(region)]
+        return [row for region in self.every for row in self._rows(region)]
 
     def _rows(self, region: RegionChange) -> list[dict[str, str | float | int | None]]:
         ids = [*zip(self.old.ids, self.old.names, strict=True), (NODATA, NO_ANSWER)]
@@ -174,12 +182,12 @@ def pair_up(before: ClassSource, after: ClassSource, old: Legend, new: Legend) -
 def measure_changes(
     pair: Pair, regions: Sequence[Region], mapper: Mapper, window_px: int = WINDOW_PX
 ) -> Changes:
-    """Measure the pairs of classes in each region; without regions, in all that both maps cover, as `all`.
+    """Measure the pairs of classes in all that both maps cover, and in each region.
 
-    regions: valid polygons in the maps' CRS. Raises SourceError where a map holds values outside its legend.
+    regions: polygons in the maps' CRS. Raises SourceError where a map holds values outside its legend.
     """
-    places = regions or whole(pair.grid)
-    remarks = []
+    places = and_whole(regions, pair.grid)
+    remarks = remarks_on_names(regions)
     try:
         sizes: PixelAreas | None = PixelAreas.of(pair.grid)
     except GridError as error:
@@ -195,7 +203,7 @@ def measure_changes(
     count = partial(count_window, pair=pair, sizes=sizes)
     totals = add_sums(mapper(count, region_tasks(pair.grid, places, window_px)), len(places), bins)
     unit_ha = 0.0 if sizes is None else unit_m2(sizes) / HECTARE_M2
-    found = tuple(
+    *found, whole = (
         RegionChange(
             place.name,
             _matrix(pixels, shape, 1 / FULL),
@@ -203,7 +211,20 @@ def measure_changes(
         )
         for place, (pixels, area) in zip(places, totals, strict=True)
     )
-    return Changes(pair.old, pair.new, found, tuple(remarks))
+    return Changes(pair.old, pair.new, whole, tuple(found), tuple(remarks))
+
+
+def occurring(source: ClassSource, mapper: Mapper, window_px: int = WINDOW_PX) -> tuple[int, ...]:
+    """The values of a class raster that are not nodata, rising."""
+    counts = sum(
+        mapper(partial(_count, source), windows(source.grid, window_px)), np.zeros(NODATA + 1, np.int64)
+    )
+    found: list[int] = np.flatnonzero(counts[:NODATA]).tolist()
+    return tuple(value for value in found if value != source.nodata)
+
+
+def _count(source: ClassSource, window: Window) -> np.ndarray:
+    return count_values(source.read(window))
 
 
 def count_window(task: WindowTask, pair: Pair, sizes: PixelAreas | None) -> tuple[RegionSums, ...]:

@@ -181,7 +181,8 @@ def vectorize(
 ) -> dict[str, int]:
     """Write the polygons of some classes; returns how many each layer has.
 
-    block_px: side of the windows that are read; decides memory, not the result. rules: what is too small to stay.
+    block_px: most rows and columns of the windows that are read; decides memory, not the result. Rasters that are very
+    wide are read in flatter ones. rules: what is too small to stay.
     With rules, or a layer that is a coverage, memory grows with the polygons of the raster.
     Raises SpecError for a block size below 1 px, SourceError where pixels cannot be read, OutputError where
     the output cannot be written.
@@ -192,9 +193,8 @@ def vectorize(
     if rules is not None:  # a neighbor may be of any class
         class_ids = tuple(i for i in range(NODATA) if i != source.nodata)
     scene = source.grid.window
-    strips = [
-        Window(row, 0, block_px, scene.width).overlap(scene) for row in range(0, scene.height, block_px)
-    ]
+    rows = min(block_px, strip_px(scene.width))
+    strips = [Window(row, 0, rows, scene.width).overlap(scene) for row in range(0, scene.height, rows)]
     described = any(layer.described for layer in layers)
     cut = partial(_described_block, source, context.confidence) if described else partial(_block, source)
     files = tuple(mapper(partial(polygonize_strip, cut, class_ids, block_px, store), strips))
@@ -294,12 +294,13 @@ def _write_layer(
     count = 0
     for batch in spool.read(layer.class_ids):
         drawn = [found.redrawn or found.wkb for found in batch]
-        polygons: Geometries = shapely.from_wkb(np.array(drawn, dtype=object))
+        polygons: Geometries = shapely.from_wkb(drawn)
         source, clipped = np.arange(len(batch)), np.zeros(len(batch), np.bool_)
         if context.aoi is not None:
             polygons, source, clipped = clip(polygons, context.aoi, grid.transform)
+            drawn = shapely.to_wkb(polygons).tolist()
         columns = _columns(layer, grid, context, polygons, batch, source, clipped)
-        writer.append(layer.name, shapely.to_wkb(polygons).tolist(), columns)
+        writer.append(layer.name, drawn, columns)
         count += len(polygons)
     return count
 

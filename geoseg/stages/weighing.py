@@ -26,8 +26,8 @@ from geoseg.stages.protocols import ClassSource
 
 VALUES = 256
 """Of a uint8 raster."""
-EVERYTHING = "all"
-"""Name of the one row of a raster without regions."""
+EVERYTHING = "overall"
+"""Name of all of a raster, as among scores."""
 HECTARE_M2 = 10_000
 WINDOW_PX = 1024
 """Side of a window; half of what an evaluation reads at once, since a pixel takes some 50 bytes here."""
@@ -84,9 +84,16 @@ def add_sums(parts: Iterable[Iterable[RegionSums]], regions: int, bins: int) -> 
     return totals
 
 
-def whole(grid: GeoGrid) -> tuple[Region, ...]:
-    """All of a raster as its only region."""
-    return (_Whole(EVERYTHING, outline(grid)),)
+def and_whole(regions: Sequence[Region], grid: GeoGrid) -> tuple[Region, ...]:
+    """The regions, then all of a raster as one more."""
+    return (*regions, _Whole(EVERYTHING, outline(grid)))
+
+
+def remarks_on_names(regions: Sequence[Region]) -> list[str]:
+    """What to say of a region that is called as all of the raster is."""
+    if EVERYTHING not in {region.name for region in regions}:
+        return []
+    return [f"a region is called {EVERYTHING!r}, too; all of the map comes last"]
 
 
 def _sums(codes: np.ndarray, weights: np.ndarray, bins: int) -> tuple[int, ...]:

@@ -121,6 +121,29 @@ def test_it_opens_at_every_size_without_errors_and_asks_for_nothing(
     assert complaints(browser) == []
 
 
+@pytest.mark.parametrize("width", [390, 1024, 1600])
+def test_cards_fill_their_rows_and_nothing_is_cut(browser: Any, run: Path, width: int) -> None:
+    """No column stays empty beside the last card; only what says so scrolls sideways."""
+    show(browser, run / "scene/report.html", width)
+    rows = browser.execute_script("""
+      return [...document.querySelectorAll('.columns')].map((grid) => {
+        const right = grid.getBoundingClientRect().right, rows = {};
+        for (const card of grid.children) {
+          const box = card.getBoundingClientRect();
+          rows[box.top] = Math.max(rows[box.top] || 0, box.right);
+        }
+        return Object.values(rows).map((end) => right - end);
+      });
+    """)
+    assert len(rows) >= 3
+    assert all(abs(gap) < 1 for gaps in rows for gap in gaps)
+    cut = browser.execute_script("""
+      return [...document.querySelectorAll('.card, .place, .figures, .bars, .facts')]
+        .filter((one) => one.scrollWidth > one.clientWidth + 1).map((one) => one.className);
+    """)
+    assert cut == []
+
+
 def test_the_policy_stops_what_does_not_belong_to_the_page(browser: Any, run: Path, tmp_path: Path) -> None:
     """What would be there if escaping failed; and the log that other tests rely on does speak."""
     text = (run / "scene/report.html").read_text(encoding="utf-8")

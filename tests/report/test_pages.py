@@ -20,10 +20,12 @@ from geoseg.cli import main
 from geoseg.errors import SourceError
 from geoseg.legend import LandClass, Legend
 from geoseg.report.everything import write_reports
+from geoseg.report.facts import SceneFacts
 from geoseg.report.index import write_index
 from geoseg.report.page import json_for_script
 from geoseg.report.quicklook import write_quicklook
 from geoseg.report.scene import write_scene_report
+from geoseg.report.sections import class_areas
 from tests.report.folders import LEGEND, NASTY, add_failure, boxes, draw, write_layer, write_run
 
 MOST_BYTES = 5_000_000
@@ -205,7 +207,7 @@ def test_areas_measured_are_shown_with_their_intervals(tmp_path: Path) -> None:
     head = "region,class_id,class_name,pixels,hectares,share,adjusted_ha,adjusted_ci95_ha"
     rows = [
         f"{r},{c.id},{c.name},1,{10 * c.id}.5,0.25,{9 * c.id},1.25"
-        for r in ("all", "one")
+        for r in ("one", "overall")
         for c in LEGEND.classes
     ]
     (folder / "areas.csv").write_text("\n".join([head, *rows]) + "\n")
@@ -214,6 +216,21 @@ def test_areas_measured_are_shown_with_their_intervals(tmp_path: Path) -> None:
     record = json.loads(re.search(r'id="data">(.*?)</script>', text)[1])["regions"][0]
     assert record["values"]["hectares"] == sum(10 * c.id + 0.5 for c in LEGEND.classes)
     assert record["values"]["share:0"] == 0.25
+
+
+def test_whiskers_of_areas_far_above_the_mapped_ones_are_drawn_whole(tmp_path: Path) -> None:
+    """Of one class all is mapped, of another a tenth of what labels say there is."""
+    folder = write_run(tmp_path / "out", shape=(200, 200), names=("one",), labels=False)
+    head = "region,class_id,class_name,pixels,hectares,share,adjusted_ha,adjusted_ci95_ha"
+    mapped, adjusted = {1: 2, 2: 8, 3: 40, 5: 50}, {1: 2, 2: 80, 3: 10, 5: 8}
+    rows = [f"overall,{i},x,1,{mapped[i]},{mapped[i] / 100},{adjusted[i]},4" for i in mapped]
+    (folder / "areas.csv").write_text("\n".join([head, *rows]) + "\n")
+    bars = class_areas(SceneFacts.read(folder), {i: mapped[i] / 100 for i in mapped}, True, 1)["bars"]
+    ends = {b["name"]: [float(x) for x in re.search(r'whisker" x1="([\d.]+)%" x2="([\d.]+)%"', b["bar"]).groups()]
+            for b in bars}  # fmt: skip
+    for c in LEGEND.classes:
+        low, high = (adjusted[c.id] + side for side in (-4, 4))
+        assert ends[c.name] == pytest.approx([max(0, low) / 84 * 100, high / 84 * 100], abs=0.01)
 
 
 def test_region_shares_without_areas_come_from_the_map_inside(tmp_path: Path) -> None:
@@ -305,6 +322,41 @@ def test_a_folder_of_an_earlier_run_is_not_described_by_the_last_one(tmp_path: P
     (tmp_path / "out/run.json").write_text(json.dumps(run))
     assert "another" not in write_scene_report(folder).read_text(encoding="utf-8")
     assert "earlier run" in write_index(tmp_path / "out").read_text(encoding="utf-8")
+
+
+def test_pages_name_files_and_no_folder_of_this_machine(tmp_path: Path) -> None:
+    """In errors, too, and whatever else of the job is told."""
+    output = tmp_path / "out"
+    write_run(output, shape=(90, 80), names=("a",))
+    add_failure(
+        output,
+        "lost",
+        f"{tmp_path}/elsewhere/lost.tif: cannot be opened; see {output}/.geoseg/lost/error.txt",
+    )
+    broken = write_run(output, "broken", (60, 60), names=(), labels=False)
+    (broken / "metrics.json").write_text("[]")
+    run = json.loads((output / "run.json").read_text())
+    run["job"] |= {
+        "output": str(output), "model": f"{tmp_path}/models/best", "aoi": f"{tmp_path}/town.geojson", "crs": None,
+        "config": {"AWS_SECRET_ACCESS_KEY": "0fb5"},
+    }  # fmt: skip
+    run["job"]["scenes"][1]["path"] = f"{tmp_path}/elsewhere/lost.tif"
+    (output / "run.json").write_text(json.dumps(run))
+    written, (damaged,) = write_reports(output)
+    texts = {path.name: path.read_text(encoding="utf-8") for path in written if path.suffix == ".html"}
+    for text in texts.values():
+        assert str(tmp_path) not in text and "0fb5" not in text
+    for name in (
+        "scene.tif",
+        "scene_labels.tif",
+        "model: best",
+        "aoi: town.geojson",
+        "AWS_SECRET_ACCESS_KEY",
+    ):
+        assert name in texts["report.html"]
+    assert "lost.tif: cannot be opened; see .geoseg/lost/error.txt" in texts["index.html"]
+    assert "broken/metrics.json: holds no JSON object" in texts["index.html"]
+    assert str(broken / "metrics.json") in str(damaged)  # whoever runs it is told the place
 
 
 def test_only_new_scenes_get_new_pages(tmp_path: Path) -> None:

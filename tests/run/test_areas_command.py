@@ -118,6 +118,7 @@ def test_the_table_and_the_file_by_eye(landcover: Path, regions: Path, tmp_path:
         ("box 0", "building", "2000.000"), ("box 0", "land", "2000.000"),
         ("box 1", "building", "95.000"), ("box 1", "land", "200.000"),
         ("box 2", "building", "0.000"), ("box 2", "land", "0.000"),
+        ("overall", "building", "2000.000"), ("overall", "land", "4000.000"),
     ]  # fmt: skip
     scale = float(rows[0]["hectares"]) / (2000 * PIXEL_HA)
     assert scale == pytest.approx(1, abs=2e-3)  # UTM is off by up to 1 in 1000
@@ -132,8 +133,9 @@ def test_a_map_as_a_whole(landcover: Path, tmp_path: Path) -> None:
     before = sorted(tmp_path.iterdir())
     content = json.loads(areas(landcover, "--json"))
     assert sorted(tmp_path.iterdir()) == before
-    (whole,) = content["regions"]
-    assert (whole["region"], whole["mapped_pixels"], whole["nodata_pixels"]) == ("all", 6000, 2000)
+    whole = content["overall"]
+    assert content["regions"] == []
+    assert (whole["mapped_pixels"], whole["nodata_pixels"]) == (6000, 2000)
     assert [c["share"] for c in whole["classes"]] == pytest.approx([1 / 3, 2 / 3], rel=1e-6)
     assert whole["outside_ha"] == 0
     assert "(no answer)" in areas(landcover)
@@ -147,7 +149,7 @@ def test_labels_and_the_metrics_made_of_them_say_the_same(
         one = json.loads(areas(landcover, *where, "--labels", labels, "--json"))
         other = json.loads(areas(landcover, *where, "--metrics", tmp_path / "e" / "metrics.json", "--json"))
         assert one == other
-        first = one["regions"][0]
+        first = (one["regions"] or [one["overall"]])[0]
         assert first["overall_accuracy"] == pytest.approx(0.9, abs=0.02)
         building = first["classes"][0]
         assert building["adjusted_ha"] == pytest.approx(
@@ -187,19 +189,87 @@ def test_invalid_regions_of_another_crs_are_measured(landcover: Path, tmp_path: 
     assert one["mapped_pixels"] == pytest.approx(200, abs=0.1)
 
 
+def figures(text: str) -> list[list[object]]:
+    """All rows without names of classes."""
+    content = json.loads(text)
+    every = [*content["regions"], content["overall"]]
+    return [
+        [(c["class_id"], c["pixels"], c["hectares"], c.get("adjusted_ha")) for c in area["classes"]]
+        for area in every
+    ]
+
+
+def test_any_class_raster_has_the_figures_of_our_own(
+    landcover: Path, labels: Path, regions: Path, tmp_path: Path
+) -> None:
+    """The same pixels in another type, with other nodata, beside another band; named by file, table or not at all."""
+    with rasterio.open(landcover) as source:
+        values, profile = source.read(1), source.profile
+    other = np.where(values == NODATA, np.int16(-32768), values.astype(np.int16))
+    with rasterio.open(
+        tmp_path / "other.tif", "w", **{**profile, "dtype": "int16", "count": 2, "nodata": -32768}
+    ) as out:
+        out.write(np.stack([other * 0 + 99, other]))
+    (tmp_path / "names.csv").write_text("id,name\n1,building\n2,land\n7,sea\n")
+    expected = figures(areas(landcover, regions, "--labels", labels, "--json"))
+    bare = areas(tmp_path / "other.tif", regions, "--band", 2, "--labels", labels, "--json")
+    assert figures(bare) == expected
+    assert [c["name"] for c in json.loads(bare)["classes"]] == ["class 1", "class 2"]
+    assert "names of classes: none found, so classes go by their number" in bare
+    named = areas(
+        tmp_path / "other.tif", regions, "--band", 2, "--labels", labels, "--json",
+        "--legend", tmp_path / "names.csv",
+    )  # fmt: skip
+    assert [c["name"] for c in json.loads(named)["classes"]] == ["building", "land", "sea"]
+    assert [area[:2] for area in figures(named)] == expected
+    assert [area[2][1] for area in figures(named)] == [0] * len(expected)
+    assert f"note: names of classes: {tmp_path / 'names.csv'}" in areas(
+        tmp_path / "other.tif", "--band", 2, "--legend", tmp_path / "names.csv"
+    )
+    assert "note: names of classes: its GEOSEG_LEGEND tag" in areas(landcover)
+
+
+def test_classes_beyond_the_names_are_counted_and_remarked(landcover: Path, tmp_path: Path) -> None:
+    bare = write_map(tmp_path / "bare.tif", np.array([[1, 2, 9, 255]], np.uint8), legend=None)
+    (tmp_path / "names.yaml").write_text("[{id: 1, name: building}, {id: 2, name: land}]")
+    content = json.loads(areas(bare, "--legend", tmp_path / "names.yaml", "--json"))
+    assert [(c["class_name"], c["pixels"]) for c in content["overall"]["classes"]] == [
+        ("building", 1), ("land", 1), ("class 9", 1),
+    ]  # fmt: skip
+    assert "classes without a name: 9" in content["remarks"]
+    own = write_map(tmp_path / "own.tif", np.array([[1, 2, 9, 255]], np.uint8))
+    assert "holds values that are no class: 9" in refused(own)
+    empty = write_map(tmp_path / "empty.tif", np.array([[255, 255]], np.uint8), legend=None)
+    assert "holds no class, all its pixels are nodata" in refused(empty)
+    assert "no such legend file" in refused(bare, "--legend", tmp_path / "none.csv")
+    assert "no band 3" in refused(bare, "--band", 3)
+
+
+def test_labels_on_another_grid_are_said_to_be(landcover: Path, labels: Path, tmp_path: Path) -> None:
+    with rasterio.open(labels) as source:
+        values, profile = source.read(1), source.profile
+    moved = {**profile, "transform": TRANSFORM @ Affine.translation(-1, 0), "width": values.shape[1] + 1}
+    with rasterio.open(tmp_path / "moved.tif", "w", **moved) as out:
+        out.write(np.pad(values, ((0, 0), (1, 0)), "edge"), 1)
+    here, there = (json.loads(areas(landcover, "--labels", one, "--json"))
+                   for one in (labels, tmp_path / "moved.tif"))  # fmt: skip
+    assert there["overall"] == here["overall"]
+    assert any("another grid" in remark for remark in there["remarks"])
+    assert not any("another grid" in remark for remark in here["remarks"])
+
+
 def test_a_map_without_crs(tmp_path: Path) -> None:
     bare = write_map(tmp_path / "bare.tif", np.full((5, 4), 2, np.uint8), crs=None)
     text = areas(bare)
     assert text.splitlines()[0].split() == ["region", "class", "pixels", "share", "%"]
     assert "has no CRS, so its pixels have no known size on the ground" in text
-    assert json.loads(areas(bare, "--json"))["regions"][0]["mapped_ha"] is None
+    assert json.loads(areas(bare, "--json"))["overall"]["mapped_ha"] is None
 
 
 def test_what_cannot_be_measured_is_refused_in_one_line(
     landcover: Path, labels: Path, regions: Path, tmp_path: Path
 ) -> None:
     assert "no such file" in refused(tmp_path / "none.tif")
-    assert "has no legend tag" in refused(labels)
     assert "has no field 'name'; its fields are: region" in refused(
         landcover, regions, "--region-field", "name"
     )

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pyogrio
@@ -13,10 +17,14 @@ import rasterio
 import shapely
 from affine import Affine
 from click.testing import CliRunner
+from PIL import Image
 
 from geoseg.cli import main
-from geoseg.io.classmap import TAG_LEGEND, ClassMap
+from geoseg.io.classmap import TAG_LEGEND, AnyClassRaster, ClassMap
+from geoseg.io.legends import find_classes
+from geoseg.io.qgis_styles import attribute_table
 from geoseg.legend import NODATA, LandClass, Legend
+from geoseg.report.changes import names_of
 
 TRANSFORM = Affine(0.8, 0, 300_000, 0, -0.8, 2_700_000)
 LEGEND = Legend((LandClass(1, "building", (200, 0, 0), "building"), LandClass(2, "land", (0, 200, 0))))
@@ -84,12 +92,15 @@ def test_two_runs_by_eye(runs: tuple[Path, Path], tmp_path: Path) -> None:
     out = tmp_path / "out"
     text = compare(*runs, "-o", out)
     assert sorted(p.name for p in out.iterdir()) == [
+        "change.qml",
         "change.tif",
+        "change.tif.aux.xml",
         "changed_buildings.gpkg",
+        "changes.png",
         "transitions.csv",
     ]
     assert "buildings: 1 of 2 gone, 1 of 2 new" in text
-    header = "all (ha), from to building to land to (no answer)"
+    header = "overall (ha), from to building to land to (no answer)"
     assert " ".join(text.splitlines()[0].split()) == header
     assert "note: A difference between two maps is a change on the ground, or an error of either map." in text
 
@@ -129,6 +140,120 @@ def test_two_runs_by_eye(runs: tuple[Path, Path], tmp_path: Path) -> None:
     )
 
 
+def test_the_raster_of_changes_tells_its_names_and_colors(runs: tuple[Path, Path], tmp_path: Path) -> None:
+    """As GDAL and as QGIS find them, of the pairs that occur; the tag of the raster has all."""
+    out = tmp_path / "out"
+    compare(*runs, "-o", out)
+    table = find_classes(AnyClassRaster.open(str(out / "change.tif")))
+    assert table.complete and len(table.legend.classes) == 3
+    bare = tmp_path / "bare.tif"
+    with (
+        rasterio.open(out / "change.tif") as change,
+        rasterio.open(
+            bare, "w", driver="GTiff", height=1, width=1, count=1, dtype="uint8", crs=change.crs
+        ) as copy,
+    ):
+        copy.write(change.read(1)[:1, :1], 1)
+    shutil.copy(out / "change.tif.aux.xml", tmp_path / "bare.tif.aux.xml")
+    named = find_classes(AnyClassRaster.open(str(bare)))
+    assert named.origin == "its raster attribute table"
+    expected = {
+        0: ("unchanged", (235, 235, 235)),
+        2: ("building to land", (0, 200, 0)),
+        3: ("land to building", (200, 0, 0)),
+    }
+    assert {c.id: (c.name, c.color) for c in named.legend.classes} == expected
+    entries = ElementTree.parse(out / "change.qml").iter("paletteEntry")
+    assert {
+        int(e.get("value")): (e.get("label"), tuple(bytes.fromhex(e.get("color")[1:]))) for e in entries
+    } == expected
+
+
+def test_a_pair_that_does_not_occur_is_in_no_legend(runs: tuple[Path, Path], tmp_path: Path) -> None:
+    compare(runs[0], runs[0], "-o", tmp_path / "out")
+    labels = [e.get("label") for e in ElementTree.parse(tmp_path / "out/change.qml").iter("paletteEntry")]
+    assert labels == ["unchanged"]
+
+
+def test_changed_buildings_bring_their_style(runs: tuple[Path, Path], tmp_path: Path) -> None:
+    compare(*runs, "-o", tmp_path / "out")
+    with closing(sqlite3.connect(tmp_path / "out/changed_buildings.gpkg")) as database:
+        ((table, qml, default),) = database.execute(
+            "SELECT f_table_name, styleQML, useAsDefault FROM layer_styles"
+        )
+    assert (table, default) == ("changed_buildings", 1)
+    root = ElementTree.fromstring(qml)
+    assert root.find("renderer-v2").get("attr") == "change"
+    symbols = {
+        s.get("name"): s.find(".//Option[@name='outline_color']").get("value") for s in root.iter("symbol")
+    }
+    found = {c.get("value"): symbols[c.get("symbol")] for c in root.iter("category")}
+    assert found == {"gone": "213,94,0,255", "new": "0,114,178,255"}
+
+
+def test_the_picture_shows_both_maps_and_what_changed(runs: tuple[Path, Path], tmp_path: Path) -> None:
+    compare(*runs, "-o", tmp_path / "out")
+    with Image.open(tmp_path / "out/changes.png") as picture:
+        assert picture.width <= 1600 and picture.height <= 1200
+        colors = {color for _, color in picture.convert("RGB").getcolors(1 << 24)}
+    assert {(235, 235, 235), (200, 0, 0), (0, 200, 0)} <= colors
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "shown"),
+    [
+        ("/a/old.tif", "/a/new.tif", ("old.tif", "new.tif")),
+        ("/x/2020/town/landcover.tif", "/x/2024/town/landcover.tif", ("2020/town", "2024/town")),
+        ("out/a/landcover.tif", "b.tif", ("a", "b.tif")),
+        ("/x/town/landcover.tif", "/x/town/landcover.tif", ("town", "town")),
+        ("landcover.tif", "new/landcover.tif", ("landcover.tif", "new")),
+    ],
+)
+def test_a_picture_calls_maps_by_the_least_that_tells_them_apart(
+    before: str, after: str, shown: tuple[str, str]
+) -> None:
+    assert names_of(before, after) == shown
+
+
+def test_class_rasters_of_others_are_compared_by_name(runs: tuple[Path, Path], tmp_path: Path) -> None:
+    """One by the raster's own category names, one with other ids that a file names; then by number."""
+    with rasterio.open(runs[0] / "landcover.tif") as source:
+        values, profile = source.read(1), source.profile
+    moved = np.where(values == 1, 40, 50).astype(np.int16)
+    for name, pixels, dtype in (("a.tif", values, "uint8"), ("b.tif", moved, "int16")):
+        with rasterio.open(tmp_path / name, "w", **{**profile, "dtype": dtype, "nodata": None}) as out:
+            out.write(pixels, 1)
+    text = compare(tmp_path / "a.tif", tmp_path / "b.tif", "-o", tmp_path / "out")
+    assert "from to class 40 to class 50" in " ".join(text.splitlines()[0].split())
+    assert "100.0 % of what both maps know" in text
+    names = "id,name\n1,house\n2,ground\n40, house \n50,ground\n"
+    (tmp_path / "names.csv").write_text(names.replace(" house ", "house"))
+    assert "row 3, field name" in refused(
+        tmp_path / "a.tif", tmp_path / "b.tif", "-o", tmp_path / "no", "--legend", tmp_path / "names.csv"
+    )
+    (tmp_path / "a.tif.aux.xml").write_text(
+        attribute_table(Legend((LandClass(1, "house", (1, 1, 1)), LandClass(2, "ground", (2, 2, 2)))))
+    )
+    (tmp_path / "b.tif.aux.xml").write_text(
+        attribute_table(Legend((LandClass(40, "house", (1, 1, 1)), LandClass(50, "ground", (2, 2, 2)))))
+    )
+    text = compare(tmp_path / "a.tif", tmp_path / "b.tif", "-o", tmp_path / "out")
+    assert "changed: 0.00 ha (0.0 % of what both maps know)" in text
+    assert f"note: {tmp_path / 'a.tif'}: names of classes: its raster attribute table" in text
+    compare(tmp_path / "b.tif", runs[0], "-o", tmp_path / "mixed")
+
+
+def test_too_many_classes_are_refused(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    with rasterio.open(
+        tmp_path / "a.tif", "w", driver="GTiff", height=40, width=40, count=1, dtype="uint8"
+    ) as out:
+        out.write(rng.integers(0, 40, (40, 40)).astype(np.uint8), 1)
+    line = refused(tmp_path / "a.tif", tmp_path / "a.tif", "-o", tmp_path / "out")
+    assert "1600 pairs of classes do not fit a raster of bytes" in line
+    assert not (tmp_path / "out").exists()
+
+
 def test_regions_and_the_overlap_that_a_building_needs(runs: tuple[Path, Path], tmp_path: Path) -> None:
     corners = [TRANSFORM @ p for p in ((0, 0), (40, 0), (40, 50), (0, 50))]
     pyogrio.raw.write(
@@ -140,8 +265,9 @@ def test_regions_and_the_overlap_that_a_building_needs(runs: tuple[Path, Path], 
     assert "buildings: 2 of 2 gone, 2 of 2 new" in text
     with (tmp_path / "out/transitions.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
-    assert {row["region"] for row in rows} == {"west"}
-    assert sum(float(row["pixels"]) for row in rows) == 2000
+    assert [row["region"] for row in rows] == ["west"] * 9 + ["overall"] * 9
+    assert sum(float(row["pixels"]) for row in rows[:9]) == 2000
+    assert sum(float(row["pixels"]) for row in rows[9:]) == 8000
 
 
 def test_maps_alone_have_no_buildings(runs: tuple[Path, Path], tmp_path: Path) -> None:
