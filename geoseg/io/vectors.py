@@ -18,7 +18,7 @@ import shapely
 from pyogrio import errors as pyogrio_errors
 
 from geoseg.errors import OutputError
-from geoseg.io.files import publish_bytes, remove_folder
+from geoseg.io.files import remove_folder, staged
 from geoseg.stages.square import Outlines
 from geoseg.stages.vectorize import Found
 
@@ -61,9 +61,10 @@ class GeoPackageStore:
             remove_folder(Path(folder))
 
     def put(self, name: str, content: bytes) -> None:
-        """Keep a scratch file."""
+        """Keep a scratch file; it need not survive a power cut."""
         try:
-            publish_bytes(Path(self.folder, name), content)
+            with staged(Path(self.folder, name)) as temporary:
+                temporary.write_bytes(content)
         except OutputError as error:
             raise OutputError(error.args[0], self.path) from error
 
@@ -87,9 +88,22 @@ class GeoPackageStore:
             temporary = Path(self.folder, "layers.gpkg")
             temporary.unlink(missing_ok=True)
             writer = GeoPackageWriter(temporary, crs)
-            yield writer
+            with _unsynced():
+                yield writer
             writer.check()
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
             os.replace(temporary, self.path)
+
+
+@contextmanager
+def _unsynced() -> Iterator[None]:
+    """GDAL's SQLite does not wait for the disk after each batch: most of the time that writing took was that."""
+    pyogrio.set_gdal_config_options({"OGR_SQLITE_SYNCHRONOUS": "OFF"})
+    try:
+        yield
+    finally:
+        pyogrio.set_gdal_config_options({"OGR_SQLITE_SYNCHRONOUS": None})
 
 
 class Spool:

@@ -67,7 +67,7 @@ def _ring_sizes_m(lon: Floats, lat: Floats, ring_starts: Ints) -> Floats:
             east * np.cos(middle) / np.sqrt(curved), np.diff(phi) * (1 - e2) / curved**1.5
         )
         band = east * (above[1:] + above[:-1]) / 2
-    # From the last point of a ring there is no step, also behind the last ring: a sum's bits depend on how many it adds.
+    # From the last point of a ring there is no step, also behind the last: a sum's bits depend on how many it adds.
     band, step, east = (np.append(values, 0.0) for values in (band, step, east))
     last = ring_starts[1:] - 1
     band[last] = step[last] = east[last] = 0

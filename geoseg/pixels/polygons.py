@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
+from itertools import chain, islice
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,9 @@ Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 Geometries = npt.NDArray[np.object_]
 Labels = npt.NDArray[np.uint8]
+
+BATCH = 1_000
+"""Polygons that are Python objects at one time: a kilobyte each, ten times what they take as arrays."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,18 +182,16 @@ def polygonize_block(labels: npt.NDArray[np.uint8], window: Window, class_ids: S
     if not mask.any():
         return EMPTY
     # Shifted by a pixel and back: GDAL warns of rasters that have no geotransform.
-    found = list(
-        shapes(np.ascontiguousarray(labels), mask, connectivity=4, transform=Affine.translation(1, 1))
-    )
-    polygons = [geometry["coordinates"] for geometry, _ in found]
-    rings = list(chain.from_iterable(polygons))
-    values = chain.from_iterable(chain.from_iterable(rings))
-    coords = np.fromiter(values, np.int32).reshape(-1, 2) + np.array(
-        [window.col - 1, window.row - 1], np.int32
-    )
-    return Pieces.of_counts(
-        [value for _, value in found], coords, [len(r) for r in rings], [len(p) for p in polygons]
-    )
+    found = shapes(np.ascontiguousarray(labels), mask, connectivity=4, transform=Affine.translation(1, 1))
+    parts = []
+    while some := list(islice(found, BATCH)):
+        polygons = [geometry["coordinates"] for geometry, _ in some]
+        rings = list(chain.from_iterable(polygons))
+        coords = np.fromiter(chain.from_iterable(chain.from_iterable(rings)), np.int32).reshape(-1, 2)
+        coords += np.array([window.col - 1, window.row - 1], np.int32)
+        ids = [value for _, value in some]
+        parts.append(Pieces.of_counts(ids, coords, [len(r) for r in rings], [len(p) for p in polygons]))
+    return Pieces.concat(parts)
 
 
 def describe(pieces: Pieces, labels: Labels, percent: Labels | None, window: Window, scene: Window) -> Pieces:

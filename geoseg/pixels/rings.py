@@ -23,22 +23,33 @@ def unite(pieces: Pieces, group: Ints, cut_cols: Ints, cut_rows: Ints) -> Pieces
     if not len(pieces):
         return pieces
     group = np.unique(group, return_inverse=True)[1]
-    is_hole = _holes(pieces)
-    ring_group = np.repeat(group, np.diff(pieces.polygon_starts))
+    counts = np.diff(pieces.ring_starts)
+    is_hole = np.ones(len(counts), np.bool_)
+    is_hole[pieces.polygon_starts[:-1]] = False
+    hole_group = np.repeat(group, np.diff(pieces.polygon_starts) - 1)
+
+    cut = sides_on_cuts(pieces, cut_cols, cut_rows)
+    open_side = np.ones(len(cut.piece), np.bool_)
+    open_side[np.concatenate(twins(cut, group[cut.piece]))] = False
+    whole_side = np.repeat(~is_hole, counts)
+    whole_side[pieces.ring_starts[1:] - 1] = False
+    whole_side[cut.at] = False
+    at = np.flatnonzero(whole_side)
+    owner = np.repeat(group, np.diff(pieces.ring_starts[pieces.polygon_starts]))
 
     sense = _sense(pieces)
-    edges = exterior_edges(pieces, group, cut_cols, cut_rows)
-    kept = np.ones(len(edges.owner), np.bool_)
-    kept[np.concatenate(twins(edges, edges.owner))] = False
-    coords, counts, new_group = _link(edges.start[kept], edges.end[kept], edges.owner[kept], sense)
-    new_is_hole = np.sign(double_areas(coords, counts)) != sense
-    old_coords, old_counts = _rings(pieces, is_hole)
-
-    coords = np.concatenate([coords, old_coords])
-    counts = np.concatenate([counts, old_counts])
-    ring_group = np.concatenate([new_group, ring_group[is_hole]])
-    is_hole = np.concatenate([new_is_hole, np.ones(len(old_counts), np.bool_)])
-    return _of_rings(pieces, group, coords, counts, ring_group, is_hole)
+    coords, new_counts, new_group = _link(
+        np.concatenate([pieces.coords[at], cut.start[open_side]]),
+        np.concatenate([pieces.coords[at + 1], cut.end[open_side]]),
+        np.concatenate([owner[at], group[cut.piece[open_side]]]),
+        sense,
+    )
+    new_is_hole = np.sign(double_areas(coords, new_counts)) != sense
+    coords = np.concatenate([coords, pieces.coords[np.repeat(is_hole, counts)]])
+    new_counts = np.concatenate([new_counts, counts[is_hole]])
+    ring_group = np.concatenate([new_group, hole_group])
+    new_is_hole = np.concatenate([new_is_hole, np.ones(len(hole_group), np.bool_)])
+    return _of_rings(pieces, group, coords, new_counts, ring_group, new_is_hole)
 
 
 def dissolve(pieces: Pieces, group: Ints) -> Pieces:
@@ -91,58 +102,35 @@ def _sense(pieces: Pieces) -> int:
     return int(np.sign(double_areas(exterior, pieces.ring_starts[1:2])[0]))
 
 
-class Edges(NamedTuple):
-    """Sides of exteriors, ring after ring, in the direction of the ring.
+class CutSides(NamedTuple):
+    """Pixel sides of pieces on cuts, in the direction of their rings; these are exteriors.
 
-    start, end: (edge, 2) int32, (col, row). owner: (edge,) int64, what the side belongs to.
-    is_cut: (edge,), True for sides on a cut; these are one pixel long.
+    start, end: (side, 2) int32, (col, row). piece: (side,), which it belongs to. at: where in the pieces' coordinates
+    the sides begin that these are parts of.
     """
 
     start: npt.NDArray[np.int32]
     end: npt.NDArray[np.int32]
-    owner: Ints
-    is_cut: Bools
+    piece: Ints
+    at: Ints
 
 
-def exterior_edges(
-    pieces: Pieces, owner: Ints, cut_cols: Ints, cut_rows: Ints, only_cut: bool = False
-) -> Edges:
-    """The sides of all exteriors, or only those on cuts. owner: (piece,)."""
-    coords, counts = _rings(pieces, ~_holes(pieces))
-    is_start = np.ones(len(coords), np.bool_)
-    is_start[np.cumsum(counts) - 1] = False
-    is_start = is_start[:-1]
-    start, end = coords[:-1][is_start], coords[1:][is_start]
-    owner = np.repeat(owner, counts - 1)
-
-    is_cut = np.zeros(len(start), np.bool_)
-    for axis, cuts in enumerate((cut_cols, cut_rows)):
+def sides_on_cuts(pieces: Pieces, cut_cols: Ints, cut_rows: Ints) -> CutSides:
+    """The pixel sides of pieces on some columns and rows where they were cut."""
+    on_cut = np.zeros(len(pieces.coords), np.bool_)
+    for along, cuts in zip(pieces.coords.T, (cut_cols, cut_rows), strict=True):
         if len(cuts):
-            is_cut |= (start[:, axis] == end[:, axis]) & np.isin(start[:, axis], cuts)
-    if only_cut:
-        start, end, owner, is_cut = start[is_cut], end[is_cut], owner[is_cut], is_cut[is_cut]
-    side = end - start
-    parts = np.where(is_cut, np.abs(side).sum(axis=1, dtype=np.int64), 1)
-    owner, is_cut = np.repeat(owner, parts), np.repeat(is_cut, parts)
-    step = np.repeat(side, parts, axis=0)
-    step[is_cut] = np.sign(step[is_cut])
-    step_number = spans(np.zeros_like(parts), parts).astype(np.int32)[:, None]
-    start = np.repeat(start, parts, axis=0)
-    start += step * step_number
-    return Edges(start, start + step, owner, is_cut)
-
-
-def _holes(pieces: Pieces) -> Bools:
-    """True for each ring that is a hole."""
-    is_hole = np.ones(len(pieces.ring_starts) - 1, np.bool_)
-    is_hole[pieces.polygon_starts[:-1]] = False
-    return is_hole
-
-
-def _rings(pieces: Pieces, which: Bools) -> tuple[npt.NDArray[np.int32], Ints]:
-    """Coordinates of some rings, one after the other, and the vertices in each."""
-    counts = np.diff(pieces.ring_starts)[which]
-    return pieces.coords[spans(pieces.ring_starts[:-1][which], counts)], counts
+            on_cut[:-1] |= (along[1:] == along[:-1]) & np.isin(along[:-1], cuts)
+    on_cut[pieces.ring_starts[1:] - 1] = False
+    at = np.flatnonzero(on_cut)
+    piece = np.searchsorted(pieces.ring_starts[pieces.polygon_starts], at, side="right") - 1
+    side = pieces.coords[at + 1] - pieces.coords[at]
+    lengths = np.abs(side).sum(axis=1, dtype=np.int64)
+    step = np.repeat(np.sign(side), lengths, axis=0)
+    nth = spans(np.zeros_like(lengths), lengths).astype(np.int32)
+    start = np.repeat(pieces.coords[at], lengths, axis=0)
+    start += step * nth[:, None]
+    return CutSides(start, start + step, np.repeat(piece, lengths), at)
 
 
 def double_areas(coords: npt.NDArray[np.integer], counts: Ints) -> Ints:
@@ -154,15 +142,14 @@ def double_areas(coords: npt.NDArray[np.integer], counts: Ints) -> Ints:
     return np.add.reduceat(terms, starts_of(counts)[:-1])
 
 
-def twins(edges: Edges, kind: npt.NDArray[np.integer]) -> tuple[Ints, Ints]:
-    """Pairs of edges on a cut that are two sides of one place and of one kind: indices of either."""
-    at = np.flatnonzero(edges.is_cut)
-    low = np.minimum(edges.start[at], edges.end[at])
-    upright = edges.start[at, 0] == edges.end[at, 0]
-    order = np.lexsort((kind[at], upright, low[:, 0], low[:, 1]))
-    table = np.column_stack([kind[at], upright, low])[order]
+def twins(sides: CutSides, kind: npt.NDArray[np.integer]) -> tuple[Ints, Ints]:
+    """Pairs of sides that are one place, seen from either hand, and of one kind: positions of both. kind: (side,)."""
+    low = np.minimum(sides.start, sides.end)
+    upright = sides.start[:, 0] == sides.end[:, 0]
+    order = np.lexsort((kind, upright, low[:, 0], low[:, 1]))
+    table = np.column_stack([kind, upright, low])[order]
     equal = np.flatnonzero((table[1:] == table[:-1]).all(axis=1))
-    return at[order[equal]], at[order[equal + 1]]
+    return order[equal], order[equal + 1]
 
 
 def _link(
@@ -170,18 +157,23 @@ def _link(
 ) -> tuple[npt.NDArray[np.int32], Ints, Ints]:
     """Rings from directed edges: coordinates, vertices in each ring, and each ring's group.
 
-    start, end: (edge, 2). group: (edge,). Where two parts of a polygon meet at a corner, the ring goes around a
-    pixel that is not in the polygon: so no ring touches itself.
+    start, end: (edge, 2). group: (edge,) from 0 up. Where two parts of a polygon meet at a corner, the ring goes
+    around a pixel that is not in the polygon: so no ring touches itself.
     sense: the sign of an exterior's area.
     """
-    heading = np.sign(end - start)
+    # One number per group and place; these stay apart as long as they are fewer than 2**64.
+    low, high = start.min(axis=0).astype(np.int64), start.max(axis=0).astype(np.int64)
+    width, height = high - low + 1
+    leaves, arrives = (
+        (group * height + row - low[1]) * width + col - low[0] for col, row in (start.T, end.T)
+    )
+    heading = _quarter(end - start)
 
-    leaving = np.lexsort((start[:, 0], start[:, 1], group))
-    arriving = np.lexsort((end[:, 0], end[:, 1], group))
-    place = np.column_stack([group, start])[leaving]
-    first = np.flatnonzero((place[1:] == place[:-1]).all(axis=1))
-    came, went = heading[arriving[first]], heading[leaving[first]]
-    wrong = first[(came[:, 0] * went[:, 1] - came[:, 1] * went[:, 0]) * sense > 0]
+    leaving, arriving = np.argsort(leaves), np.argsort(arrives)
+    place = leaves[leaving]
+    first = np.flatnonzero(place[1:] == place[:-1])
+    turn = (heading[leaving[first]] - heading[arriving[first]]) % 4
+    wrong = first[turn == sense % 4]
     leaving[wrong], leaving[wrong + 1] = leaving[wrong + 1], leaving[wrong]
     after = np.empty_like(leaving)
     after[arriving] = leaving
@@ -189,7 +181,7 @@ def _link(
     before = np.empty_like(after)
     before[after] = np.arange(len(after))
     edge, counts = _walk(after, before)
-    is_corner = (heading[edge] != heading[before[edge]]).any(axis=1)
+    is_corner = heading[edge] != heading[before[edge]]
     ring_starts = starts_of(counts)[:-1]
     ring_group = group[edge[ring_starts]]
     counts = np.add.reduceat(is_corner.astype(np.int64), ring_starts)
@@ -197,6 +189,13 @@ def _link(
     opens = starts_of(counts)
     closing = np.insert(np.arange(len(corners)), opens[1:], opens[:-1])
     return corners[closing], counts + 1, ring_group
+
+
+def _quarter(step: npt.NDArray[np.int32]) -> npt.NDArray[np.int8]:
+    """Headings along rows and columns, in quarter turns: (edge,)."""
+    col, row = np.sign(step).astype(np.int8).T
+    turns: npt.NDArray[np.int8] = np.where(col, 1 - col, 2 - row)
+    return turns
 
 
 def _walk(after: Ints, before: Ints) -> tuple[Ints, Ints]:

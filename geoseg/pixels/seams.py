@@ -12,7 +12,7 @@ import numpy as np
 
 from geoseg.grid.window import Window
 from geoseg.pixels.polygons import Ints, Pieces
-from geoseg.pixels.rings import exterior_edges, twins, unite
+from geoseg.pixels.rings import sides_on_cuts, twins, unite
 
 
 def join_blocks(blocks: Sequence[Pieces], cut_cols: Sequence[int]) -> Pieces:
@@ -22,10 +22,10 @@ def join_blocks(blocks: Sequence[Pieces], cut_cols: Sequence[int]) -> Pieces:
     """
     pieces = Pieces.concat(blocks)
     cuts = np.asarray(cut_cols, np.int64)
-    edges = exterior_edges(pieces, np.arange(len(pieces)), cuts, cuts[:0], only_cut=True)
-    same_side = twins(edges, pieces.class_ids[edges.owner])
+    sides = sides_on_cuts(pieces, cuts, cuts[:0])
+    same_side = twins(sides, pieces.class_ids[sides.piece])
     groups = Groups()
-    for a, b in _distinct_pairs(edges.owner[same_side[0]], edges.owner[same_side[1]]):
+    for a, b in _distinct_pairs(sides.piece[same_side[0]], sides.piece[same_side[1]]):
         groups.connect(a, b)
     if not groups.members:
         return pieces
@@ -86,8 +86,8 @@ class StripJoiner:
     def _sides(self, strip: Pieces, row: int) -> tuple[Ints, Ints]:
         """The pixel sides of pieces on a horizontal line: offset from the scene's first column, and piece."""
         rows = np.array([row], np.int64)
-        edges = exterior_edges(strip, np.arange(len(strip)), rows[:0], rows, only_cut=True)
-        return np.minimum(edges.start[:, 0], edges.end[:, 0]) - np.int64(self._scene.col), edges.owner
+        sides = sides_on_cuts(strip, rows[:0], rows)
+        return np.minimum(sides.start[:, 0], sides.end[:, 0]) - np.int64(self._scene.col), sides.piece
 
     def _keep(self, pieces: Pieces, number: Ints) -> None:
         """File pieces under the group that each belongs to, and merge groups that the strip has connected."""

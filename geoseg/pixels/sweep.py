@@ -23,13 +23,21 @@ from geoseg.pixels.outlines import joined
 from geoseg.pixels.polygons import Bools, Geometries, Ints, apply
 from geoseg.pixels.squaring import taken
 
-MOST_VERTICES = 20_000
-"""A group with more vertices stays as it is, and so do groups that clash in a chain of more: it is noise."""
+MOST_VERTICES = 50_000
+"""A group with more vertices stays as it is, and so do groups that clash in a chain of more: it is noise.
+
+The largest group found in a dense old town, with ragged outlines at 0.15 m, has 35,000. A mesh of walls of 45,000 with
+a house in each of its yards takes 1.7 s, one of 180,000 with its houses eight: time grows with the square.
+"""
 NEAR_PX = ceil(2 * REACH_PX * MOST_OBLONG)
 """Groups that lie farther apart, along rows or along columns, cannot overlap however both are squared."""
 STEP_VERTICES = 100_000
 STEP_SHARE = 1.0
-"""So many vertices, and this share of those that wait, come before the sweep goes on: work grows with the polygons."""
+"""So many vertices, and this share of those that wait, come before the sweep goes on: work grows with the polygons.
+
+In noise a share of 0.5 took 1.2 times as long as 1.0, and one of 2.0 held 1.4 times the memory to save a twentieth of
+the time. Of 10,000 houses in rows of 100, steps of 100,000 hold 180 MB; of 30,000, 95 MB for 1.15 times the time.
+"""
 
 
 class Arrived(NamedTuple):

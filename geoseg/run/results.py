@@ -29,7 +29,6 @@ from geoseg.stages.vectorize import (
     Context,
     coverage_layer,
     role_layers,
-    strip_px,
     vectorize,
 )
 
@@ -57,7 +56,7 @@ def write_vectors(
         if job.coverage:
             layers += (coverage_layer(card.legend),)
         rules = generalize_rules(job.min_area, job.min_hole, card.legend)
-        vectorize(source, layers, store, mapper, strip_px(source.grid.width), context, rules)
+        vectorize(source, layers, store, mapper, context=context, rules=rules)
     if job.centerlines:
         roads = tuple(c.id for c in card.legend.of_role("road"))
         tuple(mapper(partial(add_road_network, source, context.confidence, roads, facts), [str(path)]))

@@ -21,6 +21,7 @@ from geoseg.errors import SpecError
 from geoseg.grid.geogrid import GeoGrid
 from geoseg.grid.window import Window
 from geoseg.legend import NODATA, ROLES, Legend
+from geoseg.parallel import threaded_map
 from geoseg.pixels.footprints import clip, geodesic_sizes_m
 from geoseg.pixels.generalize import GeneralizeRules
 from geoseg.pixels.polygons import Bools, Geometries, Ints, Pieces, describe, polygonize_block
@@ -279,12 +280,8 @@ def _found(closed: Pieces, grid: GeoGrid) -> list[Found]:
 def _write_layer(
     layer: Layer, grid: GeoGrid, context: Context, whole: Pieces | None, spool: Spool, writer: LayerWriter
 ) -> int:
-    nothing = np.zeros(0, dtype=object)
-    writer.append(
-        layer.name,
-        [],
-        _columns(layer, grid, context, nothing, [], np.zeros(0, np.int64), np.zeros(0, np.bool_)),
-    )
+    (nothing,) = _drawn([[]], grid, replace(context, aoi=None))
+    writer.append(layer.name, [], _columns(layer, grid, context, nothing))
     redrawn: Iterable[Outlines] = ()
     if layer.squared:
         redrawn = square(spool.traced(layer.class_ids), grid, context.aoi)
@@ -292,24 +289,45 @@ def _write_layer(
         redrawn = coverage(whole, grid)
     spool.redraw(redrawn)
     count = 0
-    for batch in spool.read(layer.class_ids):
-        drawn = [found.redrawn or found.wkb for found in batch]
-        polygons: Geometries = shapely.from_wkb(drawn)
-        source, clipped = np.arange(len(batch)), np.zeros(len(batch), np.bool_)
-        if context.aoi is not None:
-            polygons, source, clipped = clip(polygons, context.aoi, grid.transform)
-            drawn = shapely.to_wkb(polygons).tolist()
-        columns = _columns(layer, grid, context, polygons, batch, source, clipped)
+    # One thread measures the polygons that come next while this one writes.
+    drawn_batches = _drawn(spool.read(layer.class_ids), grid, context)
+    measured = threaded_map(partial(_measured, layer, grid, context), drawn_batches, threads=1)
+    for drawn, columns in measured:
         writer.append(layer.name, drawn, columns)
-        count += len(polygons)
+        count += len(drawn)
     return count
 
 
-def _columns(
-    layer: Layer, grid: GeoGrid, context: Context, polygons: Geometries, batch: Sequence[Found], whole: Ints,
-    clipped: Bools,
-) -> dict[str, np.ndarray[Any, Any]]:  # fmt: skip
-    """The fields of some polygons. whole: (polygon,), which of the batch each comes from."""
+class Drawn(NamedTuple):
+    """Polygons as they are written. source: (polygon,), which of the batch each comes from."""
+
+    wkb: list[bytes]
+    polygons: Geometries
+    batch: list[Found]
+    source: Ints
+    clipped: Bools
+
+
+def _drawn(batches: Iterable[list[Found]], grid: GeoGrid, context: Context) -> Iterator[Drawn]:
+    for batch in batches:
+        wkb = [found.redrawn or found.wkb for found in batch]
+        polygons: Geometries = shapely.from_wkb(wkb)
+        source, clipped = np.arange(len(batch)), np.zeros(len(batch), np.bool_)
+        if context.aoi is not None:
+            polygons, source, clipped = clip(polygons, context.aoi, grid.transform)
+            wkb = shapely.to_wkb(polygons).tolist()
+        yield Drawn(wkb, polygons, batch, source, clipped)
+
+
+def _measured(
+    layer: Layer, grid: GeoGrid, context: Context, drawn: Drawn
+) -> tuple[list[bytes], dict[str, np.ndarray[Any, Any]]]:
+    return drawn.wkb, _columns(layer, grid, context, drawn)
+
+
+def _columns(layer: Layer, grid: GeoGrid, context: Context, drawn: Drawn) -> dict[str, np.ndarray[Any, Any]]:
+    """The fields of some polygons."""
+    _, polygons, batch, whole, clipped = drawn
     names = dict(layer.classes)
     class_ids = np.array([found.class_id for found in batch], np.int32)[whole]
     area, perimeter = geodesic_sizes_m(polygons, grid.crs, grid.transform)

@@ -5,16 +5,30 @@ from __future__ import annotations
 import argparse
 import sys
 
-from tests.benchmarks import blends, memory, picture, polygons, roads, speed, squaring
+from tests.benchmarks import (
+    blends,
+    footprints,
+    memory,
+    picture,
+    polygons,
+    roads,
+    runtimes,
+    scale,
+    speed,
+    squaring,
+)
 from tests.data import DATA
 
 PARTS = {
     "speed": speed.main,
     "stages": speed.stages,
+    "runtimes": runtimes.main,
     "memory": memory.main,
+    "scale": scale.main,
     "blends": blends.main,
     "polygons": polygons.main,
     "squaring": squaring.main,
+    "footprints": footprints.main,
     "roads": roads.main,
     "picture": picture.main,
 }

@@ -247,7 +247,7 @@ def test_areas_follow_straight_map_edges_and_need_a_crs():
 
 @pytest.mark.parametrize("turned", [0, 30])
 def test_the_size_of_a_polygon_is_the_same_bits_alone_and_among_others(turned):
-    """A sum of eight or more numbers is rounded by how many they are, so that none may be added at the end of a batch."""
+    """A sum of eight or more numbers is rounded by how many they are, zeros included."""
     transform = Affine(0.8, 0, 345742, 0, -0.8, 2767004) @ Affine.rotation(turned)
     labels = np.random.default_rng(4).integers(0, 3, (40, 60)).astype(np.uint8)
     polygons = join(labels, [], [], (0, 1, 2)).geometries(transform)

@@ -99,7 +99,7 @@ def same(a: np.ndarray, b: np.ndarray, tolerance: float = 1e-6) -> bool:
     return np.array_equal(*counts) and bool((apart <= tolerance).all())
 
 
-@settings(max_examples=100)
+@settings(max_examples=60)
 @given(towns() | streets(), st.sampled_from([0.0, 0.3, 0.85, 0.97]))
 @example(noise(1), 0.5)
 @example(noise(2), 0.0)
@@ -118,7 +118,7 @@ def test_results_are_valid_near_the_raw_ones_and_keep_their_holes(labels, guard)
     )
 
 
-@settings(max_examples=60)
+@settings(max_examples=25)
 @given(towns() | streets(), st.sampled_from([0.5, 1, MOST_MOVED_PX]))
 def test_no_part_of_an_outline_goes_farther_than_it_may(labels, most):
     """What is farther apart than twice that cannot clash, so that it need not be looked at together."""
@@ -135,7 +135,7 @@ def test_no_part_of_an_outline_goes_farther_than_it_may(labels, most):
     assert TOLERANCE_PX + MOST_MOVED_PX == REACH_PX
 
 
-@settings(max_examples=100)
+@settings(max_examples=60)
 @given(towns() | streets())
 @example(noise(1))
 def test_neighbors_do_not_overlap(labels):
@@ -145,7 +145,7 @@ def test_neighbors_do_not_overlap(labels):
     assert (shapely.area(shapely.intersection(squared[first[apart]], squared[second[apart]])) < 1e-6).all()
 
 
-@settings(max_examples=100)
+@settings(max_examples=60)
 @given(towns())
 @example(noise(1))
 def test_houses_that_share_walls_do_so_afterwards_without_slivers(labels):
@@ -168,7 +168,7 @@ def _gaps(polygons: np.ndarray, pairs: np.ndarray) -> np.ndarray:
     return np.column_stack([holes, shapely.get_num_geometries(both)])
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(towns() | streets(), st.randoms(use_true_random=False))
 def test_the_order_of_the_polygons_decides_nothing(labels, random):
     raw = traced(labels)
@@ -194,7 +194,7 @@ def test_moved_polygons_give_moved_results(labels, east, north, pixel_m):
     assert far_changed.tolist() == changed.tolist()
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(towns(), towns())
 def test_polygons_far_away_change_nothing(labels, others):
     raw, far = traced(labels), moved(traced(others), -1000, 1000)

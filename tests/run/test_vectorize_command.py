@@ -33,6 +33,7 @@ from geoseg.stages.vectorize import FIELDS
 from tests.run.results import TRANSFORM
 
 GEOD = Geod(ellps="WGS84")
+NETWORK = ("road_centerlines", "road_nodes")
 FACTS = ["scene", "model", "date"]
 UTM_1_AT_180 = Transformer.from_crs(4326, 32601, always_xy=True).transform(180, -17)
 PDC_AT_180 = Transformer.from_crs(4326, 3832, always_xy=True).transform(180, -17)
@@ -105,12 +106,12 @@ def test_data_type_nodata_and_blocks_change_no_polygon(
     values = ids[labels]
     values[labels == 4] = nodata
     path = write(folder / "map.tif", values.astype(dtype), nodata=nodata)
-    counts = vectorize_file(str(path), str(folder / "out.gpkg"), False, block_px, map)
+    written = vectorize_file(str(path), str(folder / "out.gpkg"), False, block_px, map)
     shapes = rasterio.features.shapes(labels, mask=labels != 4, connectivity=4, transform=TRANSFORM)
     expected = [(ids[int(v)], shapely.normalize(shapely.geometry.shape(g)).wkb) for g, v in shapes]
     found = [(row["class_id"], row["wkb"]) for row in features(folder / "out.gpkg")]
     assert sorted(found) == sorted(expected)
-    assert counts == {"polygons": len(expected)}
+    assert written.layers == {"polygons": len(expected)}
 
 
 def outline(row: int, col: int, transform: Affine, steps: int = 4) -> tuple[np.ndarray, np.ndarray]:
@@ -324,6 +325,96 @@ def test_copies_lie_beside_the_geopackage_under_its_name(tmp_path: Path) -> None
     assert CRS(pyogrio.read_info(tmp_path / "deep/all.gpkg", layer="roads")["crs"]) == CRS.from_epsg(32640)
 
 
+def streets() -> np.ndarray:
+    """Grass (0), two lanes of 6 px (2) that cross, and a house (1) beside them."""
+    labels = np.zeros((120, 160), np.uint8)
+    labels[57:63] = labels[:, 77:83] = 2
+    labels[20:40, 20:40] = 1
+    return labels
+
+
+def test_centerlines_are_those_of_the_roads_for_any_blocks(tmp_path: Path) -> None:
+    labels = streets()
+    percent = np.where(labels == 2, 80, 30).astype(np.uint8)
+    path = write(tmp_path / "map.tif", labels, {TAG_LEGEND: json.dumps(NAMED.to_list())}, nodata=0)
+    confidence = write(tmp_path / "c.tif", percent)
+    answers = []
+    for block_px in (17, 1000):
+        options = ["--centerlines", "--confidence", confidence, "--format", "geojson", "--block-px", block_px]
+        done = vectorized(path, *options)
+        answers.append([features(tmp_path / "out.gpkg", layer) for layer in NETWORK])
+    assert answers[0] == answers[1]
+    lines, nodes = answers[0]
+    assert done.stdout.endswith("out.gpkg: 1 buildings, 1 roads, 4 road_centerlines, 5 road_nodes\n")
+    assert [row["width_mean_m"] for row in lines] == pytest.approx([6 * abs(TRANSFORM.a)] * 4, rel=0.02)
+    assert [row["confidence_mean"] for row in lines] == [80] * 4
+    assert sorted(row["degree"] for row in nodes) == [1, 1, 1, 1, 4]
+    roads = shapely.from_wkb(features(tmp_path / "out.gpkg", "roads")[0]["wkb"])
+    assert shapely.covers(roads, shapely.from_wkb([row["wkb"] for row in lines])).all()
+    assert [layer for layer, _ in styles(tmp_path / "out.gpkg")] == ["buildings", "roads", *NETWORK]
+    for layer, count in zip(NETWORK, (4, 5), strict=True):
+        assert len(json.loads((tmp_path / f"out_{layer}.geojson").read_text())["features"]) == count
+
+
+def test_centerlines_need_a_class_that_is_a_road(tmp_path: Path) -> None:
+    path = write(tmp_path / "map.tif", streets())
+    (tmp_path / "houses.csv").write_text("id,name,role\n1,house,building\n2,lane,\n")
+    for options in ((), ("--legend", tmp_path / "houses.csv")):
+        done = vectorized(path, "--centerlines", *options, expect=2)
+        assert done.stderr.splitlines()[-1].startswith(f"error: {path}: has no class that is a road")
+    (tmp_path / "lanes.csv").write_text("id,name,role\n2,lane,road\n")
+    done = vectorized(path, "--centerlines", "--raw", "--legend", tmp_path / "lanes.csv", expect=2)
+    assert done.stderr.startswith("error: --centerlines are made of the layer roads, which --raw leaves out")
+    assert not (tmp_path / "out.gpkg").exists()
+    vectorized(path, "--centerlines", "--legend", tmp_path / "lanes.csv")
+    assert len(features(tmp_path / "out.gpkg", "road_centerlines")) == 4
+
+
+def test_json_says_what_was_written(tmp_path: Path) -> None:
+    path = write(tmp_path / "map.tif", streets(), {TAG_LEGEND: json.dumps(NAMED.to_list())}, nodata=0)
+    told = json.loads(vectorized(path, "--json", "--centerlines", "--format", "fgb").stdout)
+    output = tmp_path / "out.gpkg"
+    counts = {"buildings": 1, "roads": 1, "road_centerlines": 4, "road_nodes": 5}
+    assert told.pop("seconds") > 0
+    assert told == {
+        "output": str(output),
+        "layers": counts,
+        "copies": [str(tmp_path / f"out_{layer}.fgb") for layer in counts],
+        "crs": "EPSG:32640",
+    }
+    for layer, count in counts.items():
+        assert pyogrio.read_info(output, layer=layer)["features"] == count
+        assert pyogrio.read_info(tmp_path / f"out_{layer}.fgb", force_feature_count=True)["features"] == count
+    write(path, blobs(), crs=None)
+    assert json.loads(vectorized(path, "--json").stdout)["crs"] is None
+
+
+@pytest.mark.parametrize("options", [("--format", "geojson"), ("--format", "fgb", "--crs", "EPSG:3857")])
+def test_what_needs_a_crs_is_refused_before_a_pixel_is_read(tmp_path: Path, options: tuple[str, ...]) -> None:
+    unreadable = np.full((30, 20), 999, np.int16)  # no class: reading it is an error of its own
+    path = write(tmp_path / "map.tif", unreadable, crs=None)
+    done = vectorized(path, *options, expect=2)
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"error: {path}: has no CRS, so its polygons cannot be written ")
+    assert line.endswith("; state it with gdal_edit.py")
+    assert [p.name for p in tmp_path.iterdir()] == ["map.tif"]
+
+
+@pytest.mark.parametrize("raw", [False, True])
+def test_a_raster_without_any_place_is_not_mirrored(tmp_path: Path, raw: bool) -> None:
+    """QGIS shows its first row at the top, from y = 0 downwards: so lie its polygons."""
+    labels = np.zeros((4, 6), np.uint8)
+    labels[0, 1:3] = 7
+    path = write(tmp_path / "map.tif", labels, crs=None, transform=Affine.identity(), nodata=0)
+    vectorized(path, "--confidence", path, *["--raw"] * raw)
+    (row,) = features(tmp_path / "out.gpkg")
+    assert shapely.from_wkb(row["wkb"]).bounds == (1, -1, 3, 0)
+    write(path, labels, crs=None, transform=Affine(2, 0, 100, 0, -2, 50), nodata=0)
+    vectorized(path, *["--raw"] * raw)
+    (row,) = features(tmp_path / "out.gpkg")
+    assert shapely.from_wkb(row["wkb"]).bounds == (102, 48, 106, 50)
+
+
 @pytest.mark.parametrize("raw", [False, True])
 def test_styles_color_the_classes_that_occur(tmp_path: Path, raw: bool) -> None:
     path = write(tmp_path / "map.tif", blobs())
@@ -388,8 +479,8 @@ def test_least_areas_and_a_coverage_of_any_raster(tmp_path):
     with rasterio.open(path, "w", transform=Affine(5, 0, 400_000, 0, -5, 2_700_000), **profile) as out:
         out.write(labels, 1)
     options = VectorizeOptions(min_area={"all": 30.0}, coverage=True)
-    counts = vectorize_file(str(path), str(tmp_path / "out.gpkg"), False, None, map, options)
-    assert counts == {"polygons": 2, "landcover": 2}
+    written = vectorize_file(str(path), str(tmp_path / "out.gpkg"), False, None, map, options)
+    assert written.layers == {"polygons": 2, "landcover": 2}
     _, _, wkb, _ = pyogrio.raw.read(tmp_path / "out.gpkg", layer="landcover")
     polygons = shapely.from_wkb(wkb)
     assert shapely.coverage_is_valid(polygons) and shapely.area(polygons).sum() == 60 * 60 * 25

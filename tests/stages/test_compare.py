@@ -24,6 +24,7 @@ from geoseg.stages.compare import (
     change_legend,
     change_values,
     measure_changes,
+    occurring,
     pair_up,
 )
 from geoseg.stages.weighing import outline
@@ -69,9 +70,8 @@ def shuffled(function, items):
     return map(function, tasks)
 
 
-def pixels_of(found: Changes, name="all"):
-    (one,) = [region for region in found.regions if region.name == name]
-    return np.array(one.pixels)
+def pixels_of(found: Changes):
+    return np.array(found.whole.pixels)
 
 
 @settings(max_examples=30)
@@ -110,8 +110,8 @@ def test_counts_are_those_of_whole_arrays(seed):
 
 def test_margins_are_the_areas_of_each_map():
     a, b = random_map(1), random_map(2, NEWER)
-    (found,) = measure_changes(pair_up(a, b, LEGEND, NEWER), [], map).regions
-    before, after = (measure_areas(m, legend, [], map).regions[0] for m, legend in ((a, LEGEND), (b, NEWER)))
+    found = measure_changes(pair_up(a, b, LEGEND, NEWER), [], map).whole
+    before, after = (measure_areas(m, legend, [], map).whole for m, legend in ((a, LEGEND), (b, NEWER)))
     hectares = np.array(found.hectares)
     assert hectares.sum(axis=1) == pytest.approx([*before.hectares, before.nodata_ha], rel=1e-12)
     assert hectares.sum(axis=0) == pytest.approx([*after.hectares, after.nodata_ha], rel=1e-12)
@@ -195,7 +195,7 @@ def test_without_a_crs_there_are_pixels_only():
     found = measure_changes(
         pair_up(random_map(1, crs=None), random_map(2, crs=None), LEGEND, LEGEND), [], map
     )
-    assert found.regions[0].hectares is None
+    assert found.whole.hectares is None
     assert "has no CRS" in found.remarks[0]
     assert {row["hectares"] for row in found.rows()} == {None}
 
@@ -220,3 +220,11 @@ def test_too_many_classes_are_refused():
     many = Legend(tuple(LandClass(i, str(i), (0, 0, 0)) for i in range(16)))
     with pytest.raises(SpecError, match="256 pairs of classes"):
         change_legend(pair_up(random_map(1), random_map(2), many, many))
+
+
+@settings(max_examples=30)
+@given(st.integers(0, 99), st.lists(st.integers(0, 255), min_size=1, max_size=9), st.integers(5, 60))
+def test_the_values_that_occur_are_those_of_the_whole_array(seed, values, window_px):
+    rng = np.random.default_rng(seed)
+    source = Raster(rng.choice(np.array(values, np.uint8), (23, 31)), nodata=values[0])
+    assert set(occurring(source, shuffled, window_px)) == set(np.unique(source.values)) - {values[0], NODATA}

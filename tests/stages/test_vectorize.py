@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -23,6 +24,7 @@ from shapely.geometry import shape
 from geoseg.errors import OutputError, SpecError
 from geoseg.grid.geogrid import GeoGrid
 from geoseg.grid.window import Window
+from geoseg.io import vectors
 from geoseg.io.classmap import TAG_LEGEND, ClassMap
 from geoseg.io.vectors import GeoPackageStore
 from geoseg.legend import NODATA, LandClass, Legend
@@ -97,7 +99,7 @@ class MemoryStore:
         self.redrawn = {place: wkb for batch in batches for place, wkb in zip(*batch, strict=True)}
 
     def read(self, class_ids):
-        for batch in self.in_order(class_ids, 2):
+        for batch in self.in_order(class_ids, self.batch):
             yield [one._replace(redrawn=self.redrawn.get(place)) for place, one in batch]
 
     def append(self, layer, wkb, columns):
@@ -186,6 +188,22 @@ def test_an_area_of_interest_gives_the_same_parts_for_any_block_size(labels, blo
     assert cut == whole
 
 
+@pytest.mark.parametrize("layers", [TRACED, raw_layers(LEGEND, None)], ids=["roles", "raw"])
+def test_memory_does_not_grow_with_the_polygons(tmp_path, monkeypatch, layers):
+    """Noise four times as high has four times the polygons; arrays and objects held at once stay as they were."""
+    monkeypatch.setattr(vectors, "BATCH", 200)
+    rng, peaks, counts = np.random.default_rng(2), [], []
+    for height in (160, 160, 640):  # what Python keeps of a first run is not counted
+        source = Raster(rng.integers(0, 4, (height, 32)).astype(np.uint8))
+        with GeoPackageStore.beside(tmp_path / "out.gpkg") as store:
+            tracemalloc.start()
+            counts.append(sum(vectorize(source, layers, store, map, 16).values()))
+            peaks.append(tracemalloc.get_traced_memory()[1])
+            tracemalloc.stop()
+    assert counts[2] > 3.8 * counts[1] > 5_000
+    assert peaks[2] < 1.3 * peaks[1], peaks
+
+
 def test_layers_by_role_and_raw():
     labels = np.array([[1, 1, 2, 255], [0, 3, 3, 2]], np.uint8)
     found = layers_of(labels, role_layers(LEGEND), 1)
@@ -252,9 +270,9 @@ def test_a_file_of_buildings_and_roads(tmp_path):
 def test_raw_polygons_need_no_legend_and_no_crs(tmp_path):
     labels = np.array([[5, 5, 0], [0, 9, 0]], np.uint8)
     path = write_raster(tmp_path / "map.tif", labels, legend=None, nodata=0, crs=None)
-    counts = vectorize_file(path, str(tmp_path / "out.gpkg"), True, 2, map)
+    written = vectorize_file(path, str(tmp_path / "out.gpkg"), True, 2, map)
     frame = pyogrio.read_dataframe(tmp_path / "out.gpkg", layer="polygons")
-    assert counts == {"polygons": 2}
+    assert written.layers == {"polygons": 2}
     assert list(frame.columns) == ["class_id", "class_name", "area_m2", "geometry"]
     assert frame["class_id"].tolist() == [5, 9]
     assert frame["class_name"].isna().all()
@@ -300,11 +318,11 @@ def test_vectors_of_a_masked_map_end_at_the_area_of_interest(tmp_path):
 @pytest.mark.parametrize("block_px", [2048, 1000])
 def test_areas_of_real_labels_add_up_to_their_pixels(tmp_path, block_px):
     path = str(DATA / "dubai" / "dubai_5_labels.tif")
-    counts = vectorize_file(path, str(tmp_path / "out.gpkg"), True, block_px, in_threads)
+    written = vectorize_file(path, str(tmp_path / "out.gpkg"), True, block_px, in_threads)
     frame = pyogrio.read_dataframe(tmp_path / "out.gpkg", layer="polygons")
     source = ClassMap.open(path)
     labels = source.read(source.grid.window)
-    assert counts["polygons"] == len(frame)
+    assert written.layers["polygons"] == len(frame)
     for class_id, area in frame.groupby("class_id")["area_m2"].sum().items():
         pixel_m2 = source.grid.gsd_m**2
         assert area == pytest.approx((labels == class_id).sum() * pixel_m2, rel=1e-4)
