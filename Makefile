@@ -19,7 +19,7 @@ demo: $(STAMP) ## map the demo scene with the bundled model, and show where the 
 	$(BIN)/geoseg demo -o demo
 
 test: $(STAMP) ## run every test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 soak: $(STAMP) ## run the long fault tests
 	$(BIN)/python -m pytest -m soak --timeout 7200
