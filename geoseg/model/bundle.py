@@ -1,17 +1,21 @@
-"""Bundles: a folder with a card and weights. Nothing in a bundle is ever executed or unpickled."""
+"""Bundles: a folder with a card and a network. Nothing in a bundle is ever executed or unpickled."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 
 from geoseg.errors import ModelError
-from geoseg.model.card import IR_BIN, IR_XML, WEIGHTS, ModelCard
+from geoseg.model.card import IR_BIN, IR_XML, ONNX, WEIGHTS, ModelCard
+from geoseg.model.mlm import ITEM, item_fields
+from geoseg.model.unsafe import refuse_outside_weights, refuse_pickle
 
 CARD = "model.json"
 DEFAULT_BUNDLE = Path(__file__).parent / "bundles" / "landcover-rgb"
@@ -26,40 +30,85 @@ def sha256_of(path: Path) -> str:
 
 @dataclass(frozen=True)
 class Bundle:
-    """A model folder whose card holds and whose files have the digests that the card names."""
+    """A model folder whose card holds and whose files have the digests that the card names.
+
+    hrefs: where a file of the card lies in the folder, if not under its own name. item: the STAC item that stands in
+    for the card, if one does.
+    """
 
     folder: Path
     card: ModelCard
+    hrefs: Mapping[str, str] = field(default_factory=dict)
+    item: Path | None = None
 
     @classmethod
-    def open(cls, folder: str | Path | None = None) -> Bundle:
-        """Read and verify a bundle; the one that comes with geoseg where no folder is given.
+    def open(cls, source: str | Path | None = None) -> Bundle:
+        """Read and verify a bundle; the one that comes with geoseg where none is given.
 
-        Raises ModelError where the folder, its card or a digest does not hold.
+        source: a folder with model.json, or else with item.json, or one of these files; or a STAC item with the MLM
+        extension by any name.
+        Raises ModelError where the bundle, its card or a digest does not hold, before anything is loaded.
         """
-        folder = Path(folder) if folder is not None else DEFAULT_BUNDLE
-        card = read_card(folder)
-        for name, digest in card.files.items():
-            path = folder / name
-            if not path.is_file():
-                raise ModelError(f"the card names {name}, which is not there", folder)
-            if sha256_of(path) != digest:
+        path = Path(source) if source is not None else DEFAULT_BUNDLE
+        refuse_pickle(path)
+        bundle = cls.described(path)
+        for name, digest in bundle.card.files.items():
+            held = bundle.path_of(name)
+            if not held.is_file():
+                raise ModelError(f"the card names {held.name}, which is not there", bundle.folder)
+            if sha256_of(held) != digest:
                 raise ModelError(
-                    f"does not have the digest that {CARD} states; the bundle is damaged or altered", path
+                    f"does not have the digest that {bundle.described_by.name} states; "
+                    "the bundle is damaged or altered",
+                    held,
                 )
-        _check_safetensors(folder / WEIGHTS)
-        return cls(folder, card)
+        if bundle.card.is_onnx:
+            refuse_outside_weights(bundle.weights)
+        else:
+            _check_safetensors(bundle.weights)
+        return bundle
+
+    @classmethod
+    def described(cls, path: Path) -> Bundle:
+        """A bundle as its card tells it; no other file is looked at. Raises ModelError as `open` does."""
+        if path.is_file() and path.name == CARD:
+            path = path.parent
+        if path.is_file() and path.suffix == ".json":
+            return cls._from_item(path)
+        if (path / ITEM).is_file() and not (path / CARD).exists():
+            return cls._from_item(path / ITEM)
+        return cls(path, read_card(path))
+
+    @classmethod
+    def _from_item(cls, path: Path) -> Bundle:
+        fields, hrefs = item_fields(_read_json(path, "a STAC item"), path)
+        return cls(path.parent, checked_card(fields, path), hrefs, path)
+
+    @property
+    def described_by(self) -> Path:
+        """The card, or the STAC item in its place."""
+        return self.item or self.folder / CARD
+
+    @property
+    def source(self) -> Path:
+        """What `open` takes to open this bundle again, as an absolute path."""
+        return (self.item or self.folder).absolute()
+
+    def path_of(self, name: str) -> Path:
+        """Where a file lies that the card names."""
+        return self.folder / self.hrefs.get(name, name)
 
     @property
     def weights(self) -> Path:
-        return self.folder / WEIGHTS
+        """The file that holds the network's weights."""
+        return self.path_of(ONNX if self.card.is_onnx else WEIGHTS)
 
     @property
     def ir(self) -> tuple[Path, Path] | None:
         """OpenVINO's intermediate representation, where the bundle carries it."""
         if IR_XML not in self.card.files:
             return None
-        return self.folder / IR_XML, self.folder / IR_BIN
+        return self.path_of(IR_XML), self.path_of(IR_BIN)
 
 
 def _check_safetensors(path: Path) -> None:
@@ -75,18 +124,31 @@ def _check_safetensors(path: Path) -> None:
 
 def read_card(folder: Path) -> ModelCard:
     """The card of a bundle; ModelError in one line where it is missing or does not hold."""
-    path = folder / CARD
     if not folder.is_dir():
         raise ModelError(f"no such bundle; a bundle is a folder with {CARD} and {WEIGHTS}", folder)
     try:
-        if path.stat().st_size > MAX_CARD_BYTES:
-            raise ModelError("a model card of more than 4 MiB is not read", path)
-        return ModelCard.model_validate(json.loads(path.read_bytes()))
+        return checked_card(_read_json(folder / CARD, "a model card"), folder / CARD)
     except FileNotFoundError:
         raise ModelError(f"has no {CARD}; a bundle is a folder with {CARD} and {WEIGHTS}", folder) from None
+
+
+def checked_card(fields: Any, path: Path) -> ModelCard:
+    """These values as a card; ModelError in one line, led by the file that told them, where they do not hold."""
+    try:
+        return ModelCard.model_validate(fields)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "card"
         raise ModelError(f"{where}: {first['msg']} ({error.error_count()} in all)", path) from error
+
+
+def _read_json(path: Path, what: str) -> Any:
+    """Raises FileNotFoundError, and ModelError for a file that is no JSON or too long."""
+    try:
+        if path.stat().st_size > MAX_CARD_BYTES:
+            raise ModelError(f"{what} of more than 4 MiB is not read", path)
+        return json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise
     except (ValueError, OSError, RecursionError) as error:
-        raise ModelError(f"cannot be read as a model card ({error})", path) from error
+        raise ModelError(f"cannot be read as {what} ({error})", path) from error

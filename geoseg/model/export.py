@@ -1,75 +1,219 @@
-"""Writing bundles: weights, OpenVINO's intermediate representation, digests."""
+"""Writing bundles: weights, OpenVINO's representation, ONNX, STAC items, digests."""
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from geoseg.errors import OutputError
-from geoseg.model.bundle import CARD, Bundle, sha256_of
-from geoseg.model.card import IR_BIN, IR_XML, WEIGHTS, ModelCard
-from geoseg.model.network import load_network
+from geoseg.errors import ModelError, OutputError
+from geoseg.io.files import publish_bytes, publish_json
+from geoseg.model.bundle import CARD, Bundle, checked_card, sha256_of
+from geoseg.model.card import FILES, IR_BIN, IR_XML, ONNX, WEIGHTS, ModelCard
+from geoseg.model.mlm import ITEM, item_of
+from geoseg.model.network import Network, load_network
+from geoseg.stages.segment import proof_patch
 
-CONVERT_PX = 256
-"""Side of the example that the network is traced with; the result takes any multiple of 32."""
+ExportFormat = Literal["openvino", "onnx", "mlm"]
+MIN_EQUAL_IN_HALF = 0.999
+"""Share of labels from which float16 weights are good enough for OpenVINO's representation."""
+OPSET = 17
+"""Of ONNX: the newest that torch's exporter knows and that most runtimes of the last years read."""
 
 
-def write_bundle(body: nn.Module, card: dict[str, Any], folder: Path, with_ir: bool = True) -> Bundle:
-    """Write a trained network as a bundle: float16 weights, the card, and OpenVINO's representation of the same.
+def write_bundle(
+    body: nn.Module, card: dict[str, Any], folder: Path, with_ir: bool = True, half: bool = True
+) -> Bundle:
+    """Write a trained network as a bundle: weights, the card, and OpenVINO's representation of the same.
 
-    card: the fields of ModelCard but `files`. The folder appears whole or not at all; one that is there is replaced.
+    card: the fields of ModelCard but `files`. half: weights are rounded to float16. The folder appears whole or not
+    at all; a bundle that is there is replaced, anything else refused.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    staged = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
+    with staged_bundle(folder) as staged:
         state = {
-            name: (value.half() if value.is_floating_point() else value).cpu().contiguous()
+            name: (value.half() if half and value.is_floating_point() else value).cpu().contiguous()
             for name, value in body.state_dict().items()
         }
         save_file(state, staged / WEIGHTS)
-        bundle = _write_card(staged, card)
+        bundle = write_card(staged, card)
         if with_ir:
-            write_ir(bundle, staged)
-            bundle = _write_card(staged, card)
+            write_ir(bundle, staged, bundle.card.patch_px)
+            write_card(staged, card)
+    return Bundle.open(folder)
+
+
+@contextmanager
+def staged_bundle(folder: Path) -> Iterator[Path]:
+    """A folder beside `folder` that takes its place at the end, and is gone where anything fails.
+
+    Raises OutputError where the disk refuses, or where something else than a bundle lies there already.
+    """
+    if folder.exists() and not _is_replaceable(folder):
+        raise OutputError("is there already and is no model bundle, so it is not replaced", folder)
+    staged = None
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        staged = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        yield staged
         staged.chmod(0o755)
-        (staged / WEIGHTS).chmod(0o644)
+        for path in staged.iterdir():
+            path.chmod(0o644)
         if folder.exists():
             shutil.rmtree(folder)
         os.replace(staged, folder)
     except OSError as error:
         raise OutputError(f"the bundle could not be written ({error})", folder) from error
     finally:
-        shutil.rmtree(staged, ignore_errors=True)
-    return Bundle(folder, bundle.card)
+        if staged is not None:
+            shutil.rmtree(staged, ignore_errors=True)
 
 
-def _write_card(folder: Path, card: dict[str, Any]) -> Bundle:
-    files = {
-        name: sha256_of(folder / name) for name in (WEIGHTS, IR_XML, IR_BIN) if (folder / name).is_file()
-    }
-    checked = ModelCard.model_validate({**card, "files": files})
-    text = json.dumps(checked.model_dump(mode="json"), indent=2, ensure_ascii=False)
-    (folder / CARD).write_text(text + "\n", encoding="utf-8")
+def _is_replaceable(folder: Path) -> bool:
+    """An empty folder, or one with the files of a bundle and nothing else."""
+    return folder.is_dir() and {path.name for path in folder.iterdir()} <= {CARD, ITEM, *FILES}
+
+
+def write_card(folder: Path, card: dict[str, Any]) -> Bundle:
+    """Write the card of the files that lie in the folder, with their digests; ModelError where it does not hold."""
+    files = {name: sha256_of(folder / name) for name in FILES if (folder / name).is_file()}
+    checked = checked_card({**card, "files": files}, folder / CARD)
+    publish_bytes(folder / CARD, checked.to_json().encode())
     return Bundle(folder, checked)
 
 
-def write_ir(bundle: Bundle, folder: Path) -> None:
-    """Convert a bundle's network for OpenVINO, with float16 weights; each file appears whole, the .xml last."""
+def write_ir(bundle: Bundle, folder: Path, patch_px: int) -> None:
+    """Convert a bundle's network for OpenVINO; each file appears whole, the .xml last.
+
+    Weights are float16 where that changes next to no label of a fixed patch, else float32: folding a normalization
+    into them can take them to the ends of what float16 holds. The result takes any patch that the network takes, but
+    for transformers with a grid of positions: theirs is resampled to patch_px by torch, whose cubic filter OpenVINO
+    does not have, and the shape is fixed.
+    """
     import openvino as ov
 
-    network = load_network(bundle)
-    example = torch.zeros(1, len(bundle.card.bands), CONVERT_PX, CONVERT_PX)
-    model = ov.convert_model(network, example_input=example)
+    if bundle.card.is_onnx:
+        from geoseg.model.openvino_network import read_network
+
+        model = read_network(bundle, patch_px)
+    else:
+        network = load_network(bundle)
+        fixed = fix_positions(network, patch_px)
+        example = torch.zeros(1, len(bundle.card.bands), patch_px, patch_px)
+        model = _converted(lambda: ov.convert_model(network, example_input=example), bundle, "OpenVINO")
+        if fixed:
+            model.reshape(list(example.shape))
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".ir-", dir=folder) as staged:
-        ov.save_model(model, Path(staged) / IR_XML, compress_to_fp16=True)
+        xml = Path(staged) / IR_XML
+        ov.save_model(model, xml, compress_to_fp16=True)
+        if _equal_labels(model, ov.Core().read_model(xml), bundle.card, patch_px) < MIN_EQUAL_IN_HALF:
+            ov.save_model(model, xml, compress_to_fp16=False)
         for name in (IR_BIN, IR_XML):
             os.replace(Path(staged) / name, folder / name)
+
+
+def _equal_labels(first: Any, second: Any, card: ModelCard, patch_px: int) -> float:
+    """Share of pixels of a fixed patch that two models of OpenVINO give one label."""
+    import openvino as ov
+
+    patch = proof_patch(card.input_spec, patch_px).astype(np.float32)[None]
+    labels = []
+    for model in (first.clone(), second):
+        model.reshape(list(patch.shape))
+        compiled = ov.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        labels.append(compiled(patch)[0].argmax(1))
+    return float(np.mean(labels[0] == labels[1]))
+
+
+def fix_positions(network: Network, patch_px: int) -> bool:
+    """Resample the positions that a transformer learned to the grid of a patch; True where there are any."""
+    placed: list[Any] = [module for module in network.modules() if hasattr(module, "set_input_size")]
+    for module in placed:
+        module.set_input_size(img_size=(patch_px, patch_px))
+    return bool(placed)
+
+
+def write_onnx(bundle: Bundle, path: Path) -> None:
+    """The network as ONNX: raw values (batch, band, row, col) float32 in, logits out, not yet divided by temperature.
+
+    Batch and size are free, but for networks with a grid of positions. Raises ModelError where torch cannot.
+    """
+    network = load_network(bundle)
+    network.temperature = 1.0
+    side = bundle.card.patch_px
+    free = {} if fix_positions(network, side) else {2: "row", 3: "col"}
+    example = torch.zeros(1, len(bundle.card.bands), side, side)
+    axes = {"pixels": {0: "batch", **free}, "logits": {0: "batch", **free}}
+
+    def export() -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            torch.onnx.export(
+                network,
+                (example,),
+                path,
+                input_names=["pixels"],
+                output_names=["logits"],
+                dynamic_axes=axes,
+                opset_version=OPSET,
+                dynamo=False,
+            )
+
+    _converted(export, bundle, "ONNX")
+
+
+def _converted(convert: Callable[[], Any], bundle: Bundle, to: str) -> Any:
+    """Raises ModelError, in one line, for what a converter does not do, or cannot do without a package."""
+    try:
+        return convert()
+    except Exception as error:  # torch, its exporter and OpenVINO have no common class of errors
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        if "onnx is not installed" in str(error) or isinstance(error, ModuleNotFoundError):
+            raise ModelError("writing ONNX needs onnx: pip install 'geoseg[onnx]'") from error
+        name = f"{bundle.card.architecture} with {bundle.card.encoder}"
+        reason = lines[1] if len(lines) > 2 and lines[0].startswith("Couldn't get") else (lines or [""])[0]
+        if reason == "Exception:" and len(lines) > 2:
+            reason = lines[2]
+        raise ModelError(
+            f"{name} cannot be turned into {to} at {bundle.card.patch_px} px ({reason[:200]})", bundle.weights
+        ) from error
+
+
+def export_bundle(bundle: Bundle, output: Path, kind: ExportFormat) -> Bundle:
+    """Write a bundle anew, as a folder that geoseg runs like the first.
+
+    openvino: OpenVINO's representation is added. onnx: ONNX takes the place of the weights. mlm: a STAC item takes
+    the place of the card. Raises ModelError, OutputError.
+    """
+    if kind == "onnx" and bundle.card.is_onnx:
+        raise ModelError("is ONNX already", bundle.weights)
+    card = bundle.card.to_dict()
+    with staged_bundle(output) as staged:
+        if kind == "onnx":
+            write_onnx(bundle, staged / ONNX)
+            here = {
+                "onnx": {"input": "raw", "output": "logits"},
+                "equal_labels": {},
+                "largest_difference": {},
+            }
+            write_card(staged, {**card, "options": {}, **here})
+        else:
+            for name in bundle.card.files:
+                shutil.copyfile(bundle.path_of(name), staged / name)
+            if kind == "openvino":
+                write_ir(bundle, staged, bundle.card.patch_px)
+                write_card(staged, card)
+            else:
+                sizes = {str(name): (staged / name).stat().st_size for name in bundle.card.files}
+                publish_json(staged / ITEM, item_of(bundle.card, sizes))
+    return Bundle.open(output)

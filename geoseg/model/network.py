@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,11 +12,12 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from geoseg.errors import ModelError
-from geoseg.model import _torchvision  # noqa: F401  must come before segmentation_models_pytorch
+from geoseg.model.architectures import build_body
 from geoseg.model.bundle import Bundle
 from geoseg.model.card import Band, ModelCard
+from geoseg.model.memory import check_memory
 
-import segmentation_models_pytorch as smp  # isort: skip
+__all__ = ["Network", "build_body", "build_network", "load_network", "load_state"]
 
 
 class Network(nn.Module):
@@ -41,37 +43,41 @@ class Network(nn.Module):
         return logits.float() / self.temperature
 
 
-def build_body(architecture: str, encoder: str, bands: int, classes: int) -> nn.Module:
-    """An untrained network of segmentation-models-pytorch; ModelError for a name that it does not know."""
-    try:
-        body: nn.Module = smp.create_model(
-            architecture, encoder_name=encoder, encoder_weights=None, in_channels=bands, classes=classes
-        )
-    except (KeyError, ValueError, RuntimeError) as error:
-        raise ModelError(f"no network {architecture!r} with encoder {encoder!r} ({error})") from error
-    return body
-
-
 def build_network(card: ModelCard) -> Network:
     """The network of a card, with random weights."""
-    body = build_body(card.architecture, card.encoder, len(card.bands), len(card.classes))
+    body = build_body(card.architecture, card.encoder, len(card.bands), len(card.classes), card.options)
     return Network(body, card.bands, card.temperature)
 
 
 def load_network(bundle: Bundle) -> Network:
-    """The bundle's network with its weights, in float32, for inference."""
+    """The bundle's network with its weights, in float32, for inference.
+
+    Raises ModelError where the weights do not fit the card, or the memory, or torch.
+    """
+    if bundle.card.is_onnx:
+        raise ModelError(
+            "is an ONNX network, which torch does not run; take --runtime openvino", bundle.weights
+        )
+    check_memory(bundle)
     network = build_network(bundle.card)
+    load_state(network.body, bundle.weights, f"{bundle.card.architecture} with {bundle.card.encoder}")
+    return network.eval().requires_grad_(False)
+
+
+def load_state(body: nn.Module, path: Path, what: str, leave_out: tuple[str, ...] = ()) -> None:
+    """Fill a network with the weights of a safetensors file, in float32; ModelError where they do not fit `what`.
+
+    leave_out: beginnings of names in the file that the network need not have.
+    """
     try:
-        state: Mapping[str, Any] = load_file(bundle.weights)
+        state: Mapping[str, Any] = load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
         raise ModelError(
-            f"is not a safetensors file ({error}); weights in other formats are not read", bundle.weights
+            f"is not a safetensors file ({error}); weights in other formats are not read", path
         ) from error
+    kept = {k: v for k, v in state.items() if not k.startswith(leave_out)} if leave_out else state
     try:
-        network.body.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state.items()})
+        body.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in kept.items()})
     except RuntimeError as error:
         first = str(error).splitlines()[-1].strip()
-        raise ModelError(
-            f"does not fit {bundle.card.architecture} with {bundle.card.encoder}: {first}", bundle.weights
-        ) from error
-    return network.eval().requires_grad_(False)
+        raise ModelError(f"does not fit {what}: {first}", path) from error

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import os
 import threading
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import openvino as ov
 from openvino import opset13 as ops
 
-from geoseg.errors import ModelError
 from geoseg.model.bundle import Bundle
 from geoseg.model.card import ModelCard
+from geoseg.model.openvino_network import read_network
 from geoseg.spec import Precision, SegmentSpec
 
 _HINT = {"float32": "f32", "bfloat16": "bf16"}
@@ -35,17 +34,7 @@ class OpenVinoSegmenter:
     def __init__(
         self, bundle: Bundle, spec: SegmentSpec, precision: Precision, lanes: int = 1, threads: int = 0
     ) -> None:
-        core = ov.Core()
-        xml, binary = bundle.ir or converted_ir(bundle)
-        try:
-            model = core.read_model(str(xml), str(binary))
-            model.reshape([1, len(bundle.card.bands), spec.patch_px, spec.patch_px])
-            channels = model.output(0).get_partial_shape()[1].get_length()
-        except RuntimeError as error:
-            raise ModelError(f"OpenVINO cannot read the network ({_first_line(error)})", xml) from error
-        classes = len(bundle.card.classes)
-        if channels != classes:
-            raise ModelError(f"the network answers {channels} classes, the card names {classes}", xml)
+        model = read_network(bundle, spec.patch_px)
         model = _choosing(model, bundle.card, spec) if spec.labels_only else _scoring(model, bundle.card)
         config: dict[str, Any] = {
             "INFERENCE_PRECISION_HINT": _HINT[precision],
@@ -53,7 +42,7 @@ class OpenVinoSegmenter:
             "INFERENCE_NUM_THREADS": threads or os.cpu_count() or 1,
             "ENABLE_CPU_PINNING": False,
         }
-        self._compiled = core.compile_model(model, "CPU", config)
+        self._compiled = ov.Core().compile_model(model, "CPU", config)
         self._thread = threading.local()
 
     def classify(self, patches: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -73,21 +62,6 @@ class OpenVinoSegmenter:
             request = self._thread.request = self._compiled.create_infer_request()
         request.infer({0: ov.Tensor(np.ascontiguousarray(patches), shared_memory=True)})
         return request
-
-
-def converted_ir(bundle: Bundle) -> tuple[Path, Path]:
-    """The bundle's network as OpenVINO reads it, converted once into the user's cache."""
-    from platformdirs import user_cache_path
-
-    folder = (
-        user_cache_path("geoseg") / "openvino" / f"{bundle.card.digest[:16]}-{ov.__version__.split('-')[0]}"
-    )
-    xml = folder / "openvino.xml"
-    if not xml.is_file():
-        from geoseg.model.export import write_ir
-
-        write_ir(bundle, folder)
-    return xml, xml.with_suffix(".bin")
 
 
 def _scoring(model: ov.Model, card: ModelCard) -> ov.Model:
@@ -114,11 +88,5 @@ def _wrap(model: ov.Model, card: ModelCard, outputs: list[Any]) -> ov.Model:
     """Give the model these outputs, and inputs in the card's dtype."""
     wrapped = ov.Model([node.output(0) for node in outputs], model.get_parameters(), card.name)
     prepared = ov.preprocess.PrePostProcessor(wrapped)
-    prepared.input(0).tensor().set_element_type(
-        getattr(ov.Type, card.dtype.replace("uint", "u").replace("int", "i").replace("float", "f"))
-    )
+    prepared.input(0).tensor().set_element_type(ov.Type(np.dtype(card.dtype)))
     return prepared.build()
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[-1]

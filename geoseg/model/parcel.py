@@ -16,7 +16,8 @@ from geoseg.model.runtimes import SegmenterRecipe
 def pack(bundle: Bundle) -> dict[str, bytes]:
     """The card and the files that it names, by name."""
     try:
-        return {name: (bundle.folder / name).read_bytes() for name in (CARD, *bundle.card.files)}
+        files: dict[str, bytes] = {name: bundle.path_of(name).read_bytes() for name in bundle.card.files}
+        return {CARD: bundle.card.to_json().encode(), **files}
     except OSError as error:
         raise ModelError(f"cannot be read ({error.strerror or error})", bundle.folder) from error
 

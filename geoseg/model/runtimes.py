@@ -10,6 +10,7 @@ from pathlib import Path
 from geoseg.errors import ModelError, SpecError
 from geoseg.model.bundle import Bundle
 from geoseg.model.card import ModelCard
+from geoseg.model.memory import check_memory
 from geoseg.spec import InputSpec, Precision, Runtime, SegmentSpec
 from geoseg.stages.segment import Segmenter, proof_patch, prove
 
@@ -30,7 +31,15 @@ class RuntimeChoice:
     def decide(cls, card: ModelCard, runtime: str = "auto", precision: str = "auto") -> RuntimeChoice:
         """Resolve "auto": a GPU takes torch, a CPU OpenVINO; bfloat16 where the hardware has it and the card shows
         at least 99.5 % equal labels, else float32. Raises SpecError for what this machine cannot do.
+
+        An ONNX network runs in OpenVINO alone.
         """
+        if card.is_onnx:
+            if runtime == "torch":
+                raise SpecError(
+                    "the model is an ONNX network, which torch does not run; take --runtime openvino"
+                )
+            runtime = "openvino"
         cuda = runtime != "openvino" and cuda_devices() > 0
         if runtime == "auto":
             runtime = "torch" if cuda else "openvino"
@@ -66,7 +75,7 @@ class SegmenterRecipe:
 
     @classmethod
     def of(cls, bundle: Bundle, spec: SegmentSpec, choice: RuntimeChoice) -> SegmenterRecipe:
-        return cls(bundle.folder.resolve(), bundle.card.digest, bundle.card.input_spec, spec, choice)
+        return cls(bundle.source, bundle.card.digest, bundle.card.input_spec, spec, choice)
 
     def build(self, lanes: int, threads: int) -> Segmenter:
         """lanes: patches (or batches) mapped at once. threads: cores for all lanes together.
@@ -76,6 +85,7 @@ class SegmenterRecipe:
         bundle = Bundle.open(self.bundle)
         if bundle.card.digest != self.digest:
             raise ModelError("this worker finds another model than the run began with", self.bundle)
+        check_memory(bundle)
         if self.choice.runtime == "openvino":
             from geoseg.model.openvino_segmenter import OpenVinoSegmenter
 

@@ -15,7 +15,7 @@ from geoseg.io.sources import acquired
 from geoseg.io.stac import CATALOG, ITEM, MapFacts, UsedModel, write_catalog, write_item
 from geoseg.io.vectors import REGIONS_LAYER, GeoPackageStore, add_region_layer
 from geoseg.legend import Legend
-from geoseg.model.bundle import CARD, Bundle
+from geoseg.model.bundle import Bundle
 from geoseg.model.card import ModelCard
 from geoseg.run.job import Job, generalize_rules
 from geoseg.run.prepare import Prepared
@@ -91,7 +91,7 @@ def finish_vectors(folder: Path, legend: Legend, ready: Prepared, scores: Scores
 def write_catalog_entry(ready: Prepared, bundle: Bundle, started: str) -> None:
     """Describe the published results as a STAC item."""
     card = bundle.card
-    model = UsedModel(card.name, str(card.version), card.digest, (bundle.folder / CARD).resolve().as_uri())
+    model = UsedModel(card.name, str(card.version), card.digest, bundle.described_by.resolve().as_uri())
     when, grid = acquired(ready.scene.path), ready.scene.grid
     facts = MapFacts(ready.name, grid, card.legend, model, started, versions(), when, f"../{CATALOG}")
     write_item(ready.folder, facts)
