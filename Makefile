@@ -21,8 +21,9 @@ demo: $(STAMP) ## map the demo scene with the bundled model, and show where the 
 test: $(STAMP) ## run every test
 	$(BIN)/python -m pytest -n auto --dist worksteal
 
-soak: $(STAMP) ## run the long fault tests
+soak: $(STAMP) ## run the long fault tests, and all others on new random cases
 	$(BIN)/python -m pytest -m soak --timeout 7200
+	$(BIN)/python -m pytest -n auto --dist worksteal --hypothesis-profile search
 
 lint: $(STAMP) ## check style and types
 	$(BIN)/ruff check .

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
 import subprocess
@@ -41,7 +40,6 @@ def world(tmp_path_factory: pytest.TempPathFactory, tiny_bundle: Path) -> dict[s
 @contextmanager
 def cluster(*nodes: dict[str, Any]) -> Iterator[Any]:
     """A real cluster of several nodes on loopback; this process joins it."""
-    os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     import ray
     from ray.cluster_utils import Cluster
 
