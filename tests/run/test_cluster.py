@@ -115,14 +115,15 @@ def test_what_prometheus_is_told(world: dict[str, Any], tmp_path: Path) -> None:
         store = BlockStore(tmp_path, "key")
         work = SceneWork(scene, lattice, bundle.card.legend, store, engine.proof())
         assert len(list(engine.segment(work, Blocks.of(lattice, 128)))) == 4
-        (node,) = ray.nodes()
         found: set[str] = set()
         wanted = METERS.keys() - {"geoseg_workers_lost"}
         while not wanted <= found:
             time.sleep(0.3)
+            (node,) = ray.nodes()
             where = f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
-            page = urllib.request.urlopen(where, timeout=10).read().decode()
-            found |= set(re.findall(r"^ray_(geoseg_[a-z_]+?)(?:_total|_bucket)?[{ ]", page, re.M))
+            with suppress(OSError):  # its port is not known at once
+                page = urllib.request.urlopen(where, timeout=10).read().decode()
+                found |= set(re.findall(r"^ray_(geoseg_[a-z_]+?)(?:_total|_bucket)?[{ ]", page, re.M))
     finally:
         engine.close()
         ray.shutdown()
