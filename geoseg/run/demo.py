@@ -13,6 +13,7 @@ from pyproj import CRS
 from geoseg.demo.scene import DemoScene, render_demo
 from geoseg.io.files import make_folder, staged
 from geoseg.io.vectors import add_region_layer
+from geoseg.report.facts import REPORT
 from geoseg.run.events import Reporter
 from geoseg.run.job import make_job
 from geoseg.run.pipeline import Run
@@ -85,9 +86,10 @@ def _guide(output: Path, scene: Path) -> str:
             f"confidence  {results / 'confidence.tif'}   percent",
             f"vectors     {results / 'vectors.gpkg'}   buildings, roads, regions with scores",
             f"QGIS        {results / 'project.qgz'}   all of it, with names and colors",
-            f"scores      {results / 'metrics.json'}, {results / 'regions.csv'}",
+            f"report      {results / REPORT}   maps, areas, scores and where it errs, on one page",
+            f"figures     {results / 'areas.csv'}, {results / 'regions.csv'}, {results / 'metrics.json'}",
             "",
-            f"Open {results / 'project.qgz'} in QGIS,",
-            f"or look at the figures:  cat {results / 'regions.csv'}",
+            f"Open {results / REPORT} in a browser,",
+            f"or {results / 'project.qgz'} in QGIS.",
         ]
     )
