@@ -139,6 +139,15 @@ def _generalizing(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+_region_field = click.option(
+    "--region-field",
+    default="region",
+    show_default=True,
+    metavar="FIELD",
+    help="Field that names the regions.",
+)
+
+
 def _class_raster(command: Callable[..., Any]) -> Callable[..., Any]:
     """How to read a class raster."""
     for option in (
@@ -370,13 +379,7 @@ def status(output: str, as_json: bool) -> None:
 @click.argument("landcover", type=click.Path())
 @click.argument("labels", type=click.Path())
 @click.option("--regions", type=click.Path(), help="Named polygons, any vector file: scores for each.")
-@click.option(
-    "--region-field",
-    default="region",
-    show_default=True,
-    metavar="FIELD",
-    help="Field that names the regions.",
-)
+@_region_field
 @click.option(
     "-o",
     "--output",
@@ -693,13 +696,7 @@ def import_model(source: str, output: str | None, card: str | None, template: st
 @main.command()
 @click.argument("landcover", type=click.Path())
 @click.argument("regions", type=click.Path(), required=False)
-@click.option(
-    "--region-field",
-    default="region",
-    show_default=True,
-    metavar="FIELD",
-    help="Field that names the regions.",
-)
+@_region_field
 @click.option(
     "--labels", type=click.Path(), help="True classes, a raster on the map's grid: adds adjusted areas."
 )
@@ -735,13 +732,7 @@ def areas(landcover: str, output: str | None, as_json: bool, **options: Any) -> 
 @click.argument("before", type=click.Path())
 @click.argument("after", type=click.Path())
 @click.option("--regions", type=click.Path(), help="Named polygons, any vector file: a table for each.")
-@click.option(
-    "--region-field",
-    default="region",
-    show_default=True,
-    metavar="FIELD",
-    help="Field that names the regions.",
-)
+@_region_field
 @click.option(
     "--overlap",
     type=float,

@@ -7,14 +7,14 @@ cd ~/geoseg
 sudo apt-get update -qq
 sudo DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends python3-venv libexpat1 nfs-common
 
-index=https://download.pytorch.org/whl/cpu
+index=(--index-url https://download.pytorch.org/whl/cpu)
 if nvidia-smi -L >/dev/null 2>&1; then
-    index=https://pypi.org/simple # wheels with CUDA
+    index=() # the wheels of the usual index bring CUDA
 fi
 [ -x .venv/bin/ray ] || python3 -m venv .venv
 .venv/bin/pip install --quiet -c constraints.txt pip setuptools
 grep -E '^torch(vision)?==' constraints.txt >.venv/torch.txt
-.venv/bin/pip install --quiet --no-deps --index-url "$index" -r .venv/torch.txt
+.venv/bin/pip install --quiet --no-deps "${index[@]}" -r .venv/torch.txt
 .venv/bin/pip install --quiet --no-build-isolation -c constraints.txt . 'ray[default]'
 
 chmod 700 ~/.ray

@@ -15,7 +15,6 @@ from tests.benchmarks import (
     runtimes,
     scale,
     speed,
-    squaring,
 )
 from tests.data import DATA
 
@@ -27,7 +26,6 @@ PARTS = {
     "scale": scale.main,
     "blends": blends.main,
     "polygons": polygons.main,
-    "squaring": squaring.main,
     "footprints": footprints.main,
     "roads": roads.main,
     "picture": picture.main,

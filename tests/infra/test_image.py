@@ -224,7 +224,7 @@ def stand_in(buildah: Buildah, root: Path) -> list[str]:
     settings = f"[global]\ncert = /{certificates}\n"
     if Path(wheels).is_dir() and wheels:
         settings += f"find-links = {wheels}\n"
-        options += ["--volume", f"{wheels}:{wheels}:ro", "--build-arg", "TORCH_INDEX=https://pypi.org/simple"]
+        options += ["--volume", f"{wheels}:{wheels}:ro", "--build-arg", "TORCH_INDEX="]
     (root / "etc/pip.conf").write_text(settings)
     container = buildah("from", "scratch")
     buildah("copy", "--quiet", container, root, "/")
