@@ -13,18 +13,17 @@ All survive pickling, because they cross process borders on a Ray cluster.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 
 class GeosegError(Exception):
     """What went wrong, and with which file.
 
-    path: the file concerned, if one is; it leads the message. Keyword facts (window, numbers) are kept in
-    `facts` for programs; the message names those that help a person.
+    path: the file concerned, by its path or URL, if one is; it leads the message. Keyword facts (window, numbers) are
+    kept in `facts` for programs; the message names those that help a person.
     """
 
-    def __init__(self, message: str, path: str | Path | None = None, **facts: Any) -> None:
+    def __init__(self, message: str, path: object = None, **facts: Any) -> None:
         super().__init__(message)
         self.path = str(path) if path is not None else None
         self.facts = facts

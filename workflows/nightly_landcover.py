@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
 
 import click
 
@@ -15,7 +14,7 @@ from geoseg.errors import GeosegError
 from geoseg.io.rasters import configure_gdal
 from geoseg.report.nights import write_nights
 from geoseg.run.events import make_reporter
-from geoseg.run.nights import list_scenes, read_night_job, run_night
+from geoseg.run.nights import list_scenes, output_of, read_night_job, run_night
 
 NOTHING_STARTED, INTERRUPTED = 2, 130
 
@@ -33,15 +32,16 @@ def main(job: str, only_list: bool, as_json: bool) -> None:
 
     \b
       sources:                        # one or more
-        - glob: incoming/**/*.tif     # files
+        - glob: incoming/**/*.tif     # files, or objects: s3://bucket/incoming/**/*.tif
+        - prefix: s3://bucket/scenes  # all rasters below
         - csv: scenes.csv             # columns path and, where wanted, labels, regions, mask
-        - stac: archive/catalog.json  # a static STAC catalog on disk
+        - stac: archive/catalog.json  # a static STAC catalog, on disk or in a bucket
           asset: visual               # the asset to map; 'image' if not given
           mask_asset: clouds          # the asset that leaves pixels out
       mask: "{stem}_clouds.tif"       # the mask that lies beside each scene, where it is there
       keep_nights: 30                 # results of a scene that is listed no more stay for so many nights
       job:                            # the fields of a job of `geoseg run`, but the scenes
-        output: results
+        output: results               # or s3://bucket/results
         mask_values: [3, 8, 9]
         hours: 6                      # then no block is begun; the next night goes on
         address: auto                 # the Ray cluster to join
@@ -64,7 +64,7 @@ def main(job: str, only_list: bool, as_json: bool) -> None:
                 click.echo(f"error: {reason}", err=True)
             sys.exit(1 if listing.refused else 0)
         record = run_night(night, base, make_reporter(as_json))
-        page = write_nights(base / night.job["output"])
+        page = write_nights(output_of(night, base))
     except GeosegError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(NOTHING_STARTED)
@@ -79,7 +79,7 @@ def main(job: str, only_list: bool, as_json: bool) -> None:
             "failed": record.failed, "removed": record.removed,
         }  # fmt: skip
         said = ", ".join(f"{len(names)} {what}" for what, names in counts.items() if names) or "no scenes"
-        click.echo(f"night {record.number}: {said}; {Path(page)}")
+        click.echo(f"night {record.number}: {said}; {page}")
     sys.exit(record.exit_code)
 
 

@@ -37,12 +37,12 @@ from geoseg.legend import Legend
 from geoseg.model.bundle import CARD, DEFAULT_BUNDLE, read_card
 from geoseg.model.card import ModelCard
 from geoseg.report.facts import QUICKLOOK
+from geoseg.run.finish import CONFIDENCE, LANDCOVER
 from geoseg.run.job_files import beside, checked, read_fields
 from geoseg.run.ledger import Ledger
 from geoseg.run.pipeline import SUMMARY
 from geoseg.run.prepare import SCRATCH
 from geoseg.run.results import VECTORS
-from geoseg.run.scene import CONFIDENCE, LANDCOVER
 
 DONE, SOME_LEFT_OUT, NOTHING_DONE, INTERRUPTED = 0, 1, 2, 130
 README = "README.txt"

@@ -16,7 +16,7 @@ from rasterio.io import DatasetReader
 from geoseg.errors import SourceError, SpecError
 from geoseg.grid.geogrid import GeoGrid
 from geoseg.grid.window import Window
-from geoseg.io.rasters import READ_ERRORS, grid_of, handle, open_raster, read_error, rio_window
+from geoseg.io.rasters import READ_ERRORS, grid_of, handle, open_raster, read_again, read_error, rio_window
 from geoseg.legend import NODATA, Legend
 
 TAG_LEGEND = "GEOSEG_LEGEND"
@@ -52,6 +52,7 @@ class ClassMap:
             nodata = int(declared) if declared is not None and declared in range(256) else None
             return cls(str(path), grid_of(dataset), tagged_legend(dataset), nodata)
 
+    @read_again
     def read(self, window: Window) -> np.ndarray:
         """Class ids of a window inside the raster: (row, col) uint8."""
         try:
@@ -115,6 +116,7 @@ class AnyClassRaster:
         """What `read` gives where the file has no data, whatever it has there itself."""
         return NODATA
 
+    @read_again
     def read(self, window: Window) -> np.ndarray:
         """Values of a window inside the raster: (row, col) uint8.
 

@@ -16,7 +16,8 @@ from rasterio.windows import Window as RioWindow
 
 from geoseg.errors import SourceError
 from geoseg.grid.window import Window
-from geoseg.io.rasters import READ_ERRORS, handle, read_error
+from geoseg.io.rasters import READ_ERRORS, handle, read_again, read_error
+from geoseg.io.remote import Place, fetched, place_of
 
 TILE_PX = 128
 """Side of what is read at once, in pixels of the view."""
@@ -30,6 +31,7 @@ def reduced_shape(height: int, width: int, side_px: int) -> tuple[int, int]:
     return max(1, round(height * scale)), max(1, round(width * scale))
 
 
+@read_again
 def read_reduced(
     path: str | Path, window: Window, shape: tuple[int, int], bands: Sequence[int] = (1,), mean: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -66,35 +68,39 @@ def _edges(size: int, reduced: int) -> list[tuple[tuple[int, int], tuple[int, in
     return list(zip(pairwise(ends), pairwise(places), strict=True))
 
 
-def layer_counts(path: str | Path) -> dict[str, int]:
+def layer_counts(path: str | Place) -> dict[str, int]:
     """The layers of a vector file that have geometries, with their number of features.
 
     Raises SourceError where the file is missing or damaged.
     """
-    if not Path(path).is_file():
+    if not place_of(path).is_file():
         raise SourceError("no such file", path)
     try:
-        names = [str(name) for name, kind in pyogrio.list_layers(path) if kind is not None]
-        return {name: int(pyogrio.read_info(path, layer=name)["features"]) for name in names}
-    except (RuntimeError, ValueError) as error:
+        with fetched(path) as opened:
+            names = [str(name) for name, kind in pyogrio.list_layers(opened) if kind is not None]
+            return {name: int(pyogrio.read_info(opened, layer=name)["features"]) for name in names}
+    except (OSError, RuntimeError, ValueError) as error:
         raise SourceError(f"cannot be read as a vector file ({error})", path) from error
 
 
 def read_layer(
-    path: str | Path, layer: str, field: str | None = None
+    path: str | Place, layer: str, field: str | None = None
 ) -> Iterator[tuple[np.ndarray, list[str]]]:
     """Geometries of a layer in file order, in batches, with the text of a field (empty strings without one).
 
     Raises SourceError where the file is damaged or has no such field.
     """
     try:
-        with pyogrio.open_arrow(
-            path, layer=layer, columns=[field] if field else [], batch_size=BATCH, use_pyarrow=True
-        ) as (meta, reader):
+        with (
+            fetched(path) as opened,
+            pyogrio.open_arrow(
+                opened, layer=layer, columns=[field] if field else [], batch_size=BATCH, use_pyarrow=True
+            ) as (meta, reader),
+        ):
             column = meta["geometry_name"] or "wkb_geometry"
             for batch in reader:
                 geometries = shapely.from_wkb(batch.column(column).to_numpy(zero_copy_only=False))
                 names = batch.column(field).to_pylist() if field else [""] * len(geometries)
                 yield geometries, ["" if name is None else str(name) for name in names]
-    except (RuntimeError, ValueError, KeyError, shapely.errors.ShapelyError) as error:
+    except (OSError, RuntimeError, ValueError, KeyError, shapely.errors.ShapelyError) as error:
         raise SourceError(f"layer {layer!r} cannot be read ({error})", path) from error

@@ -20,8 +20,9 @@ from geoseg.errors import SourceError, SpecError
 from geoseg.grid.geogrid import GeoGrid
 from geoseg.grid.window import Window
 from geoseg.io.classmap import ClassMap
-from geoseg.io.rasters import READ_ERRORS, read_error, read_tiles, warped_handle
+from geoseg.io.rasters import READ_ERRORS, read_again, read_error, read_tiles, warped_handle
 from geoseg.io.regions import read_polygons
+from geoseg.io.remote import fetched
 from geoseg.legend import NODATA, Legend
 from geoseg.pixels.burn import burn
 
@@ -119,6 +120,7 @@ class WarpedRaster:
     grid: GeoGrid
     nodata: int | None
 
+    @read_again
     def read(self, window: Window) -> np.ndarray:
         """(row, col) uint8; 255 beyond the raster's end, where that cannot be told from a value."""
         try:
@@ -238,8 +240,9 @@ def _check_names(
 
 def _is_vector(path: str) -> bool:
     try:
-        return len(pyogrio.list_layers(path)) > 0
-    except (RuntimeError, ValueError, ShapelyError):
+        with fetched(path) as opened:
+            return len(pyogrio.list_layers(opened)) > 0
+    except (OSError, RuntimeError, ValueError, ShapelyError):
         return False
 
 

@@ -22,6 +22,7 @@ from geoseg.io.rasters import (
     grid_of,
     handle,
     open_raster,
+    read_again,
     read_error,
     read_tiles,
     rio_window,
@@ -60,6 +61,7 @@ class Mask:
                 _check_overlap(own, grid, path)
         return cls(path, grid, values, None, aligned)
 
+    @read_again
     def covers(self, window: Window) -> np.ndarray:
         """(row, col) bool, True where the mask leaves a pixel out."""
         if self.polygons is not None:

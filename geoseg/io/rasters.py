@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import os
 import threading
+import time
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
+from urllib.parse import urlsplit
 
 import numpy as np
 import rasterio
@@ -24,6 +26,7 @@ from rasterio.windows import Window as RioWindow
 from geoseg.errors import GridError, SourceError
 from geoseg.grid.geogrid import GeoGrid
 from geoseg.grid.window import Window
+from geoseg.io.remote import Place, Remote, gdal_name, is_remote, place_of
 from geoseg.parallel import limit_arenas
 
 CACHE_MB = 128
@@ -33,16 +36,30 @@ SMALL_CACHE_MB = 32
 OPEN_MEMBERS = 32
 """Members that all VRTs of a process hold open; GDAL's 450 made the merge's memory grow with the scene."""
 
+REMOTE_OPTIONS = {
+    "GDAL_HTTP_MAX_RETRY": "8",
+    "GDAL_HTTP_RETRY_DELAY": "0.3",
+    "GDAL_HTTP_CONNECTTIMEOUT": "10",
+    "GDAL_HTTP_TIMEOUT": "60",
+    "CPL_VSIL_CURL_CHUNK_SIZE": str(256 << 10),
+}
+"""For windows of rasters in buckets: what fails is tried again, and a server that is silent is given up."""
+
 DRIVERS = ("GTiff", "VRT")
 HANDLES_PER_THREAD = 8
 
 READ_ERRORS = (RasterioError, CPLE_BaseError)
 """What a read can raise: rasterio lets some of GDAL's own errors through, from warped views above all."""
+PAUSES_S = (0.3, 1.0, 3.0)
+"""Before a read from a bucket is tried again."""
 EXACT_PX = 1e-9
 """How far GDAL may be off when it places resampled pixels; 0 means "no transformer at all" to rasterio 1.4."""
 VIEW_TILE_PX = 512
 
 _thread = threading.local()
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 def configure_gdal(config: Mapping[str, str] | None = None) -> None:
@@ -58,8 +75,20 @@ def configure_gdal(config: Mapping[str, str] | None = None) -> None:
     os.environ.setdefault("GDAL_CACHEMAX", str(CACHE_MB))
     os.environ.setdefault("GDAL_MAX_DATASET_POOL_SIZE", str(OPEN_MEMBERS))
     os.environ.setdefault("CPL_LOG", os.devnull)
+    for name, value in {**REMOTE_OPTIONS, **_endpoint(os.environ)}.items():
+        os.environ.setdefault(name, value)
     os.environ.update(config or {})
     os.environ["GDAL_VRT_ENABLE_PYTHON"] = "NO"
+
+
+def _endpoint(environment: Mapping[str, str]) -> dict[str, str]:
+    """GDAL's words for a storage that is not Amazon's, from those that all other programs know."""
+    url = environment.get("AWS_ENDPOINT_URL_S3") or environment.get("AWS_ENDPOINT_URL")
+    if not url:
+        return {}
+    parts = urlsplit(url)
+    secure = "NO" if parts.scheme == "http" else "YES"
+    return {"AWS_S3_ENDPOINT": parts.netloc, "AWS_HTTPS": secure, "AWS_VIRTUAL_HOSTING": "FALSE"}
 
 
 def limit_cache(megabytes: int) -> None:
@@ -74,20 +103,46 @@ def small_cache() -> Iterator[None]:
         yield
 
 
-def open_raster(path: str | Path) -> DatasetReader:
+def read_again(read: Callable[P, R]) -> Callable[P, R]:
+    """For functions that read rasters: of one in a bucket they read again what storage did not give.
+
+    GDAL tries again what is answered with an error, but takes an answer that is cut short for a damaged file.
+    """
+
+    @wraps(read)
+    def patient(*args: P.args, **options: P.kwargs) -> R:
+        for pause in PAUSES_S:
+            try:
+                return read(*args, **options)
+            except SourceError as error:
+                if not (isinstance(error.__cause__, READ_ERRORS) and is_remote(str(error.path))):
+                    raise
+                _forget_handles()
+                time.sleep(pause)
+        return read(*args, **options)
+
+    return patient
+
+
+def _forget_handles() -> None:
+    kept = _handles()
+    while kept:
+        kept.popitem()[1].close()
+
+
+@read_again
+def open_raster(path: str | Place) -> DatasetReader:
     """Open a GeoTIFF, COG or VRT for reading; SourceError says what is wrong with it."""
     name = str(path)
-    if "://" not in name and not name.startswith("/vsi"):
-        if not os.path.exists(name):
-            raise SourceError("no such file", name)
-        if os.path.isdir(name):
-            raise SourceError("is a folder, not a raster", name)
+    check_there(name)
+    if os.path.isdir(name):
+        raise SourceError("is a folder, not a raster", name)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            dataset = rasterio.open(name)
+            dataset = rasterio.open(gdal_name(name))
     except (RasterioError, ValueError, OSError) as error:
-        reason = str(error).replace(name, "it").removeprefix("'it' ").removeprefix("it: ")
+        reason = str(error).replace(gdal_name(name), "it").removeprefix("'it' ").removeprefix("it: ")
         raise SourceError(f"cannot be opened as GeoTIFF, COG or VRT ({reason})", name) from error
     if dataset.driver not in DRIVERS:
         dataset.close()
@@ -97,12 +152,28 @@ def open_raster(path: str | Path) -> DatasetReader:
     return dataset
 
 
-def handle(path: str | Path) -> DatasetReader:
+def check_there(name: str) -> None:
+    """Raises SourceError where a file is not there, or cannot be asked for; what GDAL alone understands is passed."""
+    try:
+        place = place_of(name)
+        if isinstance(place, Remote):
+            if not place.is_file():
+                Remote(
+                    place.root
+                ).is_dir()  # an answer without content does not tell whether there is a bucket
+                raise SourceError("no such object", name)
+        elif not name.startswith("/vsi") and not place.exists():
+            raise SourceError("no such file", name)
+    except (OSError, ValueError) as error:
+        raise SourceError(f"cannot be read ({getattr(error, 'strerror', None) or error})", name) from error
+
+
+def handle(path: str | Place) -> DatasetReader:
     """This thread's open dataset of a file; GDAL handles must not be shared, and reopening is slow."""
     return _kept(("plain", *_version(path)), lambda: open_raster(path))
 
 
-def warped_handle(path: str | Path, grid: GeoGrid, resampling: Resampling, with_alpha: bool) -> WarpedVRT:
+def warped_handle(path: str | Place, grid: GeoGrid, resampling: Resampling, with_alpha: bool) -> WarpedVRT:
     """This thread's view of a file on another grid; to be read with `read_tiles` only."""
 
     def build() -> WarpedVRT:
@@ -136,10 +207,10 @@ def read_tiles(view: WarpedVRT, bands: list[int], window: Window) -> np.ndarray:
     return out
 
 
-def _version(path: str | Path) -> tuple[str, int, int]:
+def _version(path: str | Place) -> tuple[str, int, int]:
     """A file replaced under the same name is opened anew."""
     try:
-        found = os.stat(path)
+        found = os.stat(str(path))
         return str(path), found.st_mtime_ns, found.st_size
     except OSError:
         return str(path), 0, 0
@@ -147,13 +218,19 @@ def _version(path: str | Path) -> tuple[str, int, int]:
 
 def _kept(key: Hashable, opener: Callable[[], Any]) -> Any:
     """This thread's few most recently used open datasets."""
-    kept: OrderedDict[Hashable, Any] = _thread.__dict__.setdefault("kept", OrderedDict())
+    kept = _handles()
     if key not in kept:
         kept[key] = opener()
         while len(kept) > HANDLES_PER_THREAD:
             kept.popitem(last=False)[1].close()
     kept.move_to_end(key)
     return kept[key]
+
+
+def _handles() -> OrderedDict[Hashable, Any]:
+    """Of this thread. A process that was forked has its own: shared ones would move each other's place in the file."""
+    kept: OrderedDict[Hashable, Any] = _thread.__dict__.setdefault(f"kept-{os.getpid()}", OrderedDict())
+    return kept
 
 
 def grid_of(dataset: DatasetReader) -> GeoGrid:
@@ -175,7 +252,7 @@ def rio_window(window: Window) -> RioWindow:
     return RioWindow(window.col, window.row, window.width, window.height)
 
 
-def read_error(path: str | Path, window: Window, error: Exception) -> SourceError:
+def read_error(path: str | Place, window: Window, error: Exception) -> SourceError:
     """What a failed read means to a person."""
     return SourceError(
         f"pixels at row {window.row}, column {window.col} ({window.height} x {window.width}) cannot be read; "

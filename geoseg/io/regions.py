@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-import os
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyogrio
@@ -18,6 +18,8 @@ from shapely.geometry.base import BaseGeometry
 
 from geoseg.errors import SourceError
 from geoseg.grid.geogrid import GeoGrid
+from geoseg.io.rasters import check_there
+from geoseg.io.remote import fetched
 from geoseg.pixels.burn import apply, edges_of
 
 BEND_PX = 0.01
@@ -45,15 +47,13 @@ def read_polygons(path: str, grid: GeoGrid, name_field: str | None) -> tuple[Nam
     Raises SourceError: no such file or field, no polygons, missing names, a CRS on one side only, none
     overlaps.
     """
-    if "://" not in path and not path.startswith("/vsi") and not os.path.exists(path):
-        raise SourceError("no such file", path)
+    check_there(path)
     try:
-        layer = _choose_layer(path, name_field)
-        columns = [name_field] if name_field else []
-        meta, _, blobs, fields = pyogrio.raw.read(path, layer=layer, columns=columns, force_2d=True)
+        with fetched(path) as opened:
+            layer, meta, blobs, fields = _features(path, opened, name_field)
         geometries = shapely.from_wkb(blobs)
-    except (RuntimeError, ValueError, ShapelyError) as error:
-        reason = str(error).split("; It might help")[0].replace(path, "it").removeprefix("'it' ")
+    except (OSError, ShapelyError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
         raise SourceError(f"cannot be read as a vector file ({reason})", path) from error
 
     polygonal = np.isin(shapely.get_type_id(geometries), POLYGONAL) & ~shapely.is_empty(geometries)
@@ -72,14 +72,28 @@ def read_polygons(path: str, grid: GeoGrid, name_field: str | None) -> tuple[Nam
     return polygons
 
 
-def _choose_layer(path: str, name_field: str | None) -> str:
+def _features(
+    path: str, opened: str, name_field: str | None
+) -> tuple[str, Any, np.ndarray, list[np.ndarray]]:
+    """A layer's name, what the file says of it, geometries as WKB, and names. opened: where the file lies on disk."""
+    try:
+        layer = _choose_layer(path, opened, name_field)
+        columns = [name_field] if name_field else []
+        meta, _, blobs, fields = pyogrio.raw.read(opened, layer=layer, columns=columns, force_2d=True)
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).split("; It might help")[0].replace(opened, "it").removeprefix("'it' ")
+        raise SourceError(f"cannot be read as a vector file ({reason})", path) from error
+    return layer, meta, blobs, fields
+
+
+def _choose_layer(path: str, opened: str, name_field: str | None) -> str:
     """The first layer that may hold polygons and has the field."""
-    layers = [(str(name), str(kind)) for name, kind in pyogrio.list_layers(path)]
+    layers = [(str(name), str(kind)) for name, kind in pyogrio.list_layers(opened)]
     with_polygons = [name for name, kind in layers if kind.endswith(("Polygon", "Unknown", "Collection"))]
     if not with_polygons:
         kinds = ", ".join(f"{name!r}: {kind}" for name, kind in layers)
         raise SourceError(f"holds no layer of polygons ({kinds or 'no layers'})", path)
-    fields = {name: list(pyogrio.read_info(path, layer=name)["fields"]) for name in with_polygons}
+    fields = {name: list(pyogrio.read_info(opened, layer=name)["fields"]) for name in with_polygons}
     for name in with_polygons:
         if name_field is None or name_field in fields[name]:
             return name

@@ -22,6 +22,7 @@ from geoseg.io.rasters import (
     grid_of,
     handle,
     open_raster,
+    read_again,
     read_error,
     read_tiles,
     rio_window,
@@ -73,6 +74,7 @@ class Scene:
             keep = keep & self.aoi.covers(block.core)
         return PixelBlock(block, window, pixels, np.ascontiguousarray(keep))
 
+    @read_again
     def read_window(self, window: Window) -> tuple[np.ndarray, np.ndarray]:
         """Raw values (band, row, col) and validity (row, col) of a window inside the raster."""
         bands = [*self.bands, self.alpha] if self.alpha is not None else list(self.bands)

@@ -21,6 +21,7 @@ from geoseg.errors import SourceError, SpecError
 from geoseg.grid.geogrid import GeoGrid
 from geoseg.io.files import publish_json, read_json
 from geoseg.io.footprint import footprint
+from geoseg.io.remote import Place
 from geoseg.legend import NODATA, Legend
 from geoseg.stages.mistakes import mistake_legend
 
@@ -115,7 +116,7 @@ def write_item(folder: Path, facts: MapFacts) -> Path:
     return path
 
 
-def write_catalog(folder: Path, items: Sequence[Path], title: str) -> Path:
+def write_catalog(folder: Place, items: Sequence[Place], title: str) -> Place:
     """Write `folder/catalog.json`, which links items by paths relative to it, in the order given.
 
     Raises SourceError where an item cannot be read, SpecError where two have one id, OutputError where the disk
@@ -130,7 +131,7 @@ def write_catalog(folder: Path, items: Sequence[Path], title: str) -> Path:
         if item["id"] in names:
             raise SpecError(f"two items have the id {item['id']!r}", path)
         names.add(item["id"])
-        href = _href(os.path.relpath(path, folder))
+        href = _href(os.path.relpath(str(path), str(folder)))
         links.append({"rel": "item", "href": href, "type": MEDIA_TYPES[".geojson"], "title": item["id"]})
     catalog = {
         "type": "Catalog",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from geoseg.errors import SourceError
 from geoseg.io.classmap import ClassMap
 from geoseg.io.files import read_json
 from geoseg.io.labels import LabelOptions
+from geoseg.io.remote import Place
 from geoseg.legend import Legend
 
 MADE = ".geoseg/{}/made.json"
@@ -78,7 +80,7 @@ class SceneFacts:
     the times and shares of the runs that made the results, where they are known. areas: by region and class id.
     """
 
-    folder: Path
+    folder: Place
     landcover: ClassMap
     legend: Legend
     run: Mapping[str, Any]
@@ -119,7 +121,7 @@ class SceneFacts:
         )
 
     @classmethod
-    def read(cls, folder: Path) -> SceneFacts:
+    def read(cls, folder: Place) -> SceneFacts:
         """Raises SourceError where the folder holds no map, or a file in it is damaged."""
         folder = folder.resolve()
         if not (folder / LANDCOVER).is_file():
@@ -146,7 +148,7 @@ class SceneFacts:
         )  # fmt: skip
 
 
-def read_object(path: Path) -> dict[str, Any]:
+def read_object(path: Place) -> dict[str, Any]:
     """A JSON object, empty where there is no file. Raises SourceError for anything else."""
     found = read_json(path)
     if found is None:
@@ -156,7 +158,7 @@ def read_object(path: Path) -> dict[str, Any]:
     return found
 
 
-def read_areas(path: Path) -> dict[tuple[str, int], AreaRow]:
+def read_areas(path: Place) -> dict[tuple[str, int], AreaRow]:
     """The rows of areas.csv by region and class id; none where there is no file.
 
     Raises SourceError where it is no such table.
@@ -165,12 +167,11 @@ def read_areas(path: Path) -> dict[tuple[str, int], AreaRow]:
         return {}
     found = {}
     try:
-        with path.open(newline="", encoding="utf-8") as stream:
-            for row in csv.DictReader(stream):
-                figures = [
-                    _cell(row.get(name)) for name in ("hectares", "share", "adjusted_ha", "adjusted_ci95_ha")
-                ]
-                found[row["region"], int(row["class_id"])] = AreaRow(*figures)
+        for row in csv.DictReader(io.StringIO(path.read_bytes().decode("utf-8"), newline="")):
+            figures = [
+                _cell(row.get(name)) for name in ("hectares", "share", "adjusted_ha", "adjusted_ci95_ha")
+            ]
+            found[row["region"], int(row["class_id"])] = AreaRow(*figures)
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
         raise SourceError(
             f"is no table of areas ({type(error).__name__}: {error}); delete it to go on", path
@@ -182,8 +183,7 @@ def _cell(cell: str | None) -> float | None:
     return number(float(cell)) if cell else None
 
 
-def scene_folders(output: Path) -> list[Path]:
+def scene_folders(output: Place) -> list[Place]:
     """The folders of an output folder that hold a map, by name."""
-    return sorted(
-        path.parent for path in output.glob(f"*/{LANDCOVER}") if not path.parent.name.startswith(".")
-    )
+    found = (path.parent for path in output.glob(f"*/{LANDCOVER}") if not path.parent.name.startswith("."))
+    return sorted(found, key=str)

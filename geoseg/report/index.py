@@ -13,6 +13,7 @@ import numpy as np
 
 from geoseg.errors import GeosegError, SourceError
 from geoseg.io.files import publish_bytes
+from geoseg.io.remote import Place
 from geoseg.legend import LandClass
 from geoseg.report import pictures
 from geoseg.report.charts import stack, swatch
@@ -66,7 +67,7 @@ class Scene:
     place: tuple[float, ...] | None = None
 
 
-def write_index(output: Path) -> Path:
+def write_index(output: Place) -> Place:
     """Write `output/index.html` from run.json and the scenes' folders; the same input, the same bytes.
 
     A scene whose folder is damaged is listed with the reason. Raises SourceError where there is no run or run.json is
@@ -77,7 +78,7 @@ def write_index(output: Path) -> Path:
     return path
 
 
-def index_page(output: Path) -> bytes:
+def index_page(output: Place) -> bytes:
     """The page of an output folder."""
     run, names = read_run(output)
     rows = {text(row.get("name")): row for row in items(run.get("scenes"))}
@@ -105,7 +106,7 @@ def index_page(output: Path) -> bytes:
     )  # fmt: skip
 
 
-def read_run(output: Path) -> tuple[dict[str, Any], list[str]]:
+def read_run(output: Place) -> tuple[dict[str, Any], list[str]]:
     """run.json (empty without one), and the names of all scenes: its own, then those of earlier runs.
 
     Raises SourceError where there is no run.
@@ -121,7 +122,7 @@ def read_run(output: Path) -> tuple[dict[str, Any], list[str]]:
     return run, names
 
 
-def _scene(output: Path, name: str, row: Mapping[str, Any] | None, with_thumb: bool) -> Scene:
+def _scene(output: Place, name: str, row: Mapping[str, Any] | None, with_thumb: bool) -> Scene:
     """What is known of a scene; row: of run.json, None where another run has made it."""
     reason = text(dig(row, "error"))
     status = STATUS.get(text(dig(row, "status")), "failed") if row is not None else "earlier run"

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from geoseg.errors import SourceError
 from geoseg.io.files import publish_bytes
+from geoseg.io.remote import Place
 from geoseg.report.charts import bar
 from geoseg.report.facts import INDEX, dig, items, number, read_object, text
 from geoseg.report.page import render
@@ -22,7 +22,7 @@ HEADS = (
 )  # fmt: skip
 
 
-def write_nights(output: Path) -> Path:
+def write_nights(output: Place) -> Place:
     """Write `output/nights.html`; the same input, the same bytes.
 
     Raises SourceError where nights.json is missing or damaged, OutputError where the disk refuses.
@@ -32,7 +32,7 @@ def write_nights(output: Path) -> Path:
     return path
 
 
-def nights_page(output: Path) -> bytes:
+def nights_page(output: Place) -> bytes:
     """The page of an output folder, the newest night first."""
     nights = items(read_object(output / NIGHTS).get("nights"))
     if not nights:

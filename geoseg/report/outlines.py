@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import shapely
@@ -12,6 +11,7 @@ from affine import Affine
 
 from geoseg.grid.geogrid import GeoGrid
 from geoseg.io.glimpse import read_layer
+from geoseg.io.remote import Place
 from geoseg.pixels.burn import apply
 
 LONG_SIDE = 8000
@@ -58,7 +58,7 @@ class DrawnRegion:
     geometry: shapely.Geometry
 
 
-def draw_layer(gpkg: Path, layer: str, frame: MapFrame, budget: int) -> str | None:
+def draw_layer(gpkg: Place, layer: str, frame: MapFrame, budget: int) -> str | None:
     """All features of a layer as the content of one path, as fine as `budget` characters allow; None where even coarse
     outlines are longer.
 
@@ -68,7 +68,7 @@ def draw_layer(gpkg: Path, layer: str, frame: MapFrame, budget: int) -> str | No
     return next((path for path in every if path is not None), None)
 
 
-def _draw_layer(gpkg: Path, layer: str, frame: MapFrame, budget: int, tolerance: float) -> str | None:
+def _draw_layer(gpkg: Place, layer: str, frame: MapFrame, budget: int, tolerance: float) -> str | None:
     parts: list[str] = []
     length = 0
     for geometries, _ in read_layer(gpkg, layer):
@@ -81,7 +81,7 @@ def _draw_layer(gpkg: Path, layer: str, frame: MapFrame, budget: int, tolerance:
     return "".join(parts)
 
 
-def draw_regions(gpkg: Path, layer: str, frame: MapFrame, budget: int) -> tuple[list[DrawnRegion], int]:
+def draw_regions(gpkg: Place, layer: str, frame: MapFrame, budget: int) -> tuple[list[DrawnRegion], int]:
     """The regions of a layer, the MOST_REGIONS largest of them in file order, and how many there are.
 
     Outlines are made coarser until all of them have at most `budget` characters; in the end they are boxes.

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from geoseg.io.remote import Place
 from geoseg.report.facts import dig, items, text
 
 FILES_OF_SCENE = ("path", "labels", "regions", "mask")
@@ -17,7 +18,7 @@ def file_name(value: Any) -> str:
     return Path(text(value)).name
 
 
-def named_only(message: str, run: Mapping[str, Any], output: Path) -> str:
+def named_only(message: str, run: Mapping[str, Any], output: Place) -> str:
     """A message with the job's files by name, and those in the run's folder as seen from there."""
     job = dig(run, "job") or {}
     told = [text(entry.get(key)) for entry in items(dig(job, "scenes")) for key in FILES_OF_SCENE]

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 from PIL import Image
 
 from geoseg.io.files import publish_bytes
+from geoseg.io.remote import Place
 from geoseg.report.facts import QUICKLOOK, SceneFacts, dig
 from geoseg.report.layers import SceneViews
 from geoseg.report.outlines import short
@@ -16,7 +15,7 @@ from geoseg.report.scene import class_shares
 from geoseg.report.sheets import EMPTY, Size, class_panel, sheet
 
 
-def write_quicklook(folder: Path) -> Path:
+def write_quicklook(folder: Place) -> Place:
     """Write `folder/quicklook.png`, at most 1600 x 1200 px; the same input, the same bytes.
 
     The image is shown if it is still where run.json says it was, else the land cover alone. Raises SourceError where

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 from markupsafe import Markup
 from pyproj import CRS
 
 from geoseg.io.files import publish_bytes
 from geoseg.io.qgis_styles import VIRIDIS
+from geoseg.io.remote import Place
 from geoseg.report.facts import INDEX, REPORT, SceneFacts, dig, number, pair
 from geoseg.report.layers import MapContent, SceneViews, color_of, css, presets
 from geoseg.report.looks import place_box, place_cards
@@ -39,7 +38,7 @@ RAMP = Markup(
 )
 
 
-def write_scene_report(folder: Path) -> Path:
+def write_scene_report(folder: Place) -> Place:
     """Write `folder/report.html` from the results in `folder` and run.json beside it; the same input, the same bytes.
 
     The page is one file below 5 MB, whatever the scene's size; memory does not follow the scene either. Image and

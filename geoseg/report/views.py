@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from affine import Affine
@@ -17,6 +16,7 @@ from geoseg.io.classmap import ClassMap
 from geoseg.io.glimpse import read_reduced, reduced_shape
 from geoseg.io.labels import LabelOptions, Labels
 from geoseg.io.rasters import grid_of, open_raster
+from geoseg.io.remote import is_there
 from geoseg.legend import NODATA, Legend
 from geoseg.report.pictures import displayed
 
@@ -47,7 +47,7 @@ class Source:
     @classmethod
     def find(cls, path: str, bands: Sequence[int], grid: GeoGrid) -> Source | None:
         """The image at a path, if it is still there and still covers the map's grid; else None."""
-        if not path or not Path(path).is_file():
+        if not path or not is_there(path):
             return None
         try:
             with open_raster(path) as dataset:
@@ -110,7 +110,7 @@ def view_grid(grid: GeoGrid, shape: tuple[int, int]) -> GeoGrid:
 
 def open_labels(path: str, grid: GeoGrid, legend: Legend, options: LabelOptions) -> Labels | None:
     """The labels at a path, if they are still there and can be read as they were; else None."""
-    if not path or not Path(path).is_file():
+    if not path or not is_there(path):
         return None
     try:
         return io_labels.open_labels(path, grid, legend, options)

@@ -9,6 +9,7 @@ from typing import Protocol, TypeVar
 from geoseg.grid.lattice import Block
 from geoseg.io.blockstore import BlockFile
 from geoseg.model.runtimes import SegmenterRecipe, cuda_devices
+from geoseg.run.events import Reporter
 from geoseg.run.job import Job
 from geoseg.run.work import BlockLoss, SceneWork
 
@@ -27,6 +28,10 @@ class Engine(Protocol):
     @property
     def lanes(self) -> int:
         """Blocks mapped at once."""
+
+    @property
+    def limit(self) -> str:
+        """What holds the mapping up now, "" before that is known; see run/pace.py."""
 
     def proof(self) -> str:
         """Digest of the network's answer to one fixed patch, the same from every worker."""
@@ -52,14 +57,14 @@ def scenes_at_once(job: Job) -> int:
     return SCENES_AT_ONCE if engine_name(job) == "ray" else 1
 
 
-def make_engine(job: Job, recipe: SegmenterRecipe) -> Engine:
-    """Start the engine that a job asks for."""
+def make_engine(job: Job, recipe: SegmenterRecipe, reporter: Reporter) -> Engine:
+    """Start the engine that a job asks for. reporter: told of workers that come and go, and of retries."""
     if engine_name(job) == "ray":
         if job.address is None:
             os.environ.setdefault(RAY_ON_LOOPBACK, "0")
         from geoseg.run.on_ray import RayEngine
 
-        return RayEngine(recipe, job.worker_range, job.address, job.config, job.worker_gpus)
+        return RayEngine(recipe, job.worker_range, job.address, job.config, job.worker_gpus, reporter)
     from geoseg.run.local import LocalEngine
 
     return LocalEngine(recipe, job.worker_range.most)

@@ -10,6 +10,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from geoseg.errors import SpecError
+from geoseg.io.remote import is_remote
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -29,7 +30,7 @@ def read_fields(path: Path, example: str) -> dict[str, Any]:
 
 def beside(job_file: Path, name: str) -> str:
     """A path that starts from a job file's folder; addresses stay as they are."""
-    return name if "://" in name else str(job_file.parent / name)
+    return name if is_remote(name) else str(job_file.parent / name)
 
 
 def checked(

@@ -6,13 +6,13 @@ Blocks need no entry: a block is done when its file is there. The ledger names t
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
 
 from geoseg.errors import SpecError
 from geoseg.io.files import publish_json, read_json
+from geoseg.io.remote import Place
 from geoseg.spec import digest_of
 
 SCENE_PARTS = ("source", "mask")
@@ -37,7 +37,7 @@ class Ledger:
     that adds to this map must give too. published: digests of the recipes of the results in the output folder.
     """
 
-    path: Path
+    path: Place
     recipe: dict[str, Any] = field(default_factory=dict)
     identities: dict[str, Any] = field(default_factory=dict)
     block_px: int | None = None
@@ -45,7 +45,7 @@ class Ledger:
     published: dict[str, str] = field(default_factory=dict)
 
     @classmethod
-    def open(cls, path: Path) -> Ledger:
+    def open(cls, path: Place) -> Ledger:
         """An empty ledger where there is none."""
         values = read_json(path)
         if values is None:

@@ -7,16 +7,19 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from functools import cached_property, partial
-from typing import TypeVar
+from time import perf_counter
+from typing import ParamSpec, TypeVar
 
 from geoseg.grid.lattice import Block
 from geoseg.io.blockstore import BlockFile
 from geoseg.model.runtimes import SegmenterRecipe
 from geoseg.parallel import cores, pooled_map, threaded_map
 from geoseg.pixels.pixelblock import LabelBlock, PixelBlock
+from geoseg.run.pace import NETWORK, READ, WRITE, Pace
 from geoseg.run.work import BLOCK_ERRORS, BlockLoss, SceneWork
 from geoseg.stages.segment import Segmenter
 
+P = ParamSpec("P")
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -30,6 +33,9 @@ class LocalEngine:
     def __init__(self, recipe: SegmenterRecipe, workers: int | None = None) -> None:
         self.recipe = recipe
         self.lanes = 2 if recipe.choice.device == "cuda" else workers or cores()
+        # One thread more than lanes stacks patches while the network is busy with the others'.
+        self._threads = self.lanes + 1
+        self._pace = Pace({(READ,): self._readers, (NETWORK,): self._threads, (WRITE,): 1})
 
     @property
     def _readers(self) -> int:
@@ -39,6 +45,11 @@ class LocalEngine:
     def segmenter(self) -> Segmenter:
         return self.recipe.build(self.lanes, self.lanes)
 
+    @property
+    def limit(self) -> str:
+        """What holds the mapping up now; see run/pace.py."""
+        return self._pace.limit
+
     def proof(self) -> str:
         """Digest of the network's answer to one fixed patch."""
         return self.recipe.prove(self.segmenter)
@@ -46,31 +57,33 @@ class LocalEngine:
     def segment(self, work: SceneWork, blocks: Iterable[Block]) -> Iterator[BlockFile | BlockLoss]:
         """Map blocks and publish their files; yields each as it is done. A few blocks are in flight, never more."""
         segmenter = self.segmenter
-        # Blocks share the network's threads patch by patch, so that no lane is idle while a last block is mapped;
-        # one thread more than lanes stacks patches while the network is busy with the others'.
-        threads = self.lanes + 1
-        reading, mapping, writing = (ThreadPoolExecutor(n) for n in (self._readers, threads, 1))
-        network = ThreadPoolExecutor(threads)
-        mapper = partial(pooled_map, network, threads)
-        flight: deque[tuple[Block, Future[BlockFile]]] = deque()
+        # Blocks share the network's threads patch by patch, so that no lane is idle while a last block is mapped.
+        reading, mapping, writing = (ThreadPoolExecutor(n) for n in (self._readers, self._threads, 1))
+        network = ThreadPoolExecutor(self._threads)
+        mapper = partial(pooled_map, network, self._threads)
+        flight: deque[tuple[Block, dict[str, float], Future[BlockFile]]] = deque()
 
-        def segment(read: Future[PixelBlock]) -> LabelBlock:
-            return work.segment(read.result(), segmenter, mapper)
+        def segment(read: Future[PixelBlock], seconds: dict[str, float]) -> LabelBlock:
+            return _timed(seconds, NETWORK, work.segment, read.result(), segmenter, mapper)
 
-        def put(answer: Future[LabelBlock]) -> BlockFile:
-            return work.put(answer.result())
+        def put(answer: Future[LabelBlock], seconds: dict[str, float]) -> BlockFile:
+            return _timed(seconds, WRITE, work.put, answer.result())
 
         def first() -> BlockFile | BlockLoss:
-            block, written = flight.popleft()
+            block, seconds, written = flight.popleft()
             try:
-                return written.result()
+                file = written.result()
             except BLOCK_ERRORS as error:
                 return BlockLoss(block.name, error)
+            self._pace.note(seconds)
+            return file
 
         try:
             for block in blocks:
-                read = reading.submit(work.read, block)
-                flight.append((block, writing.submit(put, mapping.submit(segment, read))))
+                seconds: dict[str, float] = {}
+                read = reading.submit(_timed, seconds, READ, work.read, block)
+                answer = mapping.submit(segment, read, seconds)
+                flight.append((block, seconds, writing.submit(put, answer, seconds)))
                 if len(flight) > 2 * self.lanes:
                     yield first()
             while flight:
@@ -86,3 +99,13 @@ class LocalEngine:
     def close(self) -> None:
         with suppress(AttributeError):
             del self.segmenter
+
+
+def _timed(
+    seconds: dict[str, float], stage: str, function: Callable[P, R], *args: P.args, **options: P.kwargs
+) -> R:
+    begin = perf_counter()
+    try:
+        return function(*args, **options)
+    finally:
+        seconds[stage] = perf_counter() - begin

@@ -13,7 +13,8 @@ METERS = {
     "geoseg_bytes_read": "bytes of pixels handed to the network",
     "geoseg_block_seconds": "seconds of a block by stage: read, wait (for the network), network, write",
     "geoseg_network_busy_share": "share of an actor's life in which its network ran, 0 to 1 per lane",
-    "geoseg_workers_lost": "actors that ended or did not answer; their blocks were handed out again",
+    "geoseg_workers_lost": "actors that ended or did not answer",
+    "geoseg_retries": "blocks handed out again because their worker was lost",
 }
 """Names, with what they count. Ray puts ray_ in front, and Prometheus _total behind a counter."""
 
@@ -45,9 +46,17 @@ class BlockMeters:
         self._blocks.inc(1, tags={"outcome": "failed"})
 
 
-def workers_lost() -> Counter:
-    """That of the driver."""
-    return _counter("geoseg_workers_lost")
+class PoolMeters:
+    """Those of the driver."""
+
+    def __init__(self) -> None:
+        self._lost, self._retries = _counter("geoseg_workers_lost"), _counter("geoseg_retries")
+
+    def lost(self, retries: int) -> None:
+        """Count a worker that is lost, and the blocks that others get for it."""
+        self._lost.inc()
+        if retries:
+            self._retries.inc(retries)
 
 
 def _counter(name: str, *tags: str) -> Counter:

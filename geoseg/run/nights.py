@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-import shutil
+import io
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -15,20 +15,23 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from geoseg.errors import SourceError
 from geoseg.io.classmap import AnyClassRaster
-from geoseg.io.files import publish_json, read_json
+from geoseg.io.files import publish_json, read_json, remove_folder
 from geoseg.io.legends import find_classes
+from geoseg.io.remote import Place, Remote, beside, is_remote, place_of
 from geoseg.parallel import threaded_map
 from geoseg.run.events import Reporter
+from geoseg.run.finish import LANDCOVER
 from geoseg.run.job import SceneEntry, make_job
 from geoseg.run.job_files import checked, read_fields
 from geoseg.run.pipeline import DONE, NOTHING_STARTED, SOME_FAILED, Run
 from geoseg.run.prepare import SCRATCH
-from geoseg.run.scene import LANDCOVER
 from geoseg.stages.areas import measure_areas
 
 NIGHTS = "nights.json"
 ENTRY_FIELDS = ("path", "labels", "regions", "mask")
 MOST_NIGHTS = 1000
+RASTERS = (".tif", ".tiff", ".vrt")
+"""What is taken for a scene below a prefix."""
 
 Entry = dict[str, str | None]
 
@@ -41,6 +44,7 @@ class Source(_Strict):
     """Where scenes come from: one of these. asset, mask_asset: keys of the assets of STAC items."""
 
     glob: str | None = None
+    prefix: str | None = None
     csv: str | None = None
     stac: str | None = None
     asset: str = "image"
@@ -48,8 +52,12 @@ class Source(_Strict):
 
     @model_validator(mode="after")
     def _one_kind(self) -> Source:
-        if sum(kind is not None for kind in (self.glob, self.csv, self.stac)) != 1:
-            raise ValueError("a source is one of glob, csv and stac")
+        if sum(kind is not None for kind in (self.glob, self.prefix, self.csv, self.stac)) != 1:
+            raise ValueError("a source is one of glob, prefix, csv and stac")
+        if self.prefix is not None and not is_remote(self.prefix):
+            raise ValueError(
+                f"prefix {self.prefix!r} is no place in a bucket such as s3://bucket/scenes; take a glob"
+            )
         return self
 
 
@@ -122,11 +130,10 @@ def list_scenes(night: NightJob, base: Path) -> Listing:
             if isinstance(entry, SourceError):
                 listing.refused[str(entry.path)] = str(entry)
                 continue
-            mask = night.mask and Path(entry["path"] or "").with_name(
-                night.mask.format(stem=Path(entry["path"] or "").stem)
-            )
+            scene = place_of(entry["path"] or "")
+            mask = night.mask and scene.with_name(night.mask.format(stem=scene.stem))
             if mask and not entry.get("mask"):
-                entry["mask"] = str(mask) if mask.exists() else None
+                entry["mask"] = str(mask) if mask.is_file() else None
             listing.add(entry)
     return listing
 
@@ -139,7 +146,7 @@ def run_night(night: NightJob, base: Path, reporter: Reporter) -> Night:
     """
     started = _now()
     listing = list_scenes(night, base)
-    output = base / night.job["output"]
+    output = output_of(night, base)
     history = read_history(output)
     for reason in listing.refused.values():
         reporter.say("error", reason)
@@ -177,7 +184,12 @@ def run_night(night: NightJob, base: Path, reporter: Reporter) -> Night:
     return record
 
 
-def read_history(output: Path) -> dict[str, Any]:
+def output_of(night: NightJob, base: Path) -> Place:
+    """Where the results of a night go."""
+    return place_of(beside(base, night.job["output"]))
+
+
+def read_history(output: Place) -> dict[str, Any]:
     """The content of nights.json: nights, the newest last; hectares by scene and class; nights that scenes are missing.
 
     Empty where there is none yet. Raises SourceError for another file of that name.
@@ -190,7 +202,7 @@ def read_history(output: Path) -> dict[str, Any]:
     return history
 
 
-def hectares_of(landcover: Path) -> dict[str, float]:
+def hectares_of(landcover: Place) -> dict[str, float]:
     """Area of each class of a map by name, nodata left out; empty where its pixels have no known size."""
     source = AnyClassRaster.open(str(landcover))
     measured = measure_areas(source, find_classes(source).possible, (), threaded_map)
@@ -201,15 +213,15 @@ def hectares_of(landcover: Path) -> dict[str, float]:
 
 
 def _forget(
-    night: NightJob, output: Path, listing: Listing, before: Mapping[str, int]
+    night: NightJob, output: Place, listing: Listing, before: Mapping[str, int]
 ) -> tuple[list[str], dict[str, int]]:
     """Count the nights that results have been without a scene, and remove those that waited long enough."""
     there = {path.name for path in (output / SCRATCH).glob("*") if path.is_dir()}
     missing = {name: before.get(name, 0) + 1 for name in sorted(there - listing.scenes.keys())}
     gone = [name for name, nights in missing.items() if night.keep_nights and nights >= night.keep_nights]
     for name in gone:
-        shutil.rmtree(output / name, ignore_errors=True)
-        shutil.rmtree(output / SCRATCH / name, ignore_errors=True)
+        remove_folder(output / name)
+        remove_folder(output / SCRATCH / name)
     return gone, {name: nights for name, nights in missing.items() if name not in gone}
 
 
@@ -227,15 +239,29 @@ def _total(hectares: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
 
 
 def _entries(source: Source, base: Path) -> Iterator[Entry | SourceError]:
-    if source.glob is not None:
-        for path in sorted(
-            base.glob(source.glob) if not Path(source.glob).is_absolute() else _absolute(source.glob)
-        ):
-            yield {"path": str(path)}
-    elif source.csv is not None:
-        yield from _from_csv(base / source.csv)
+    if source.csv is not None:
+        yield from _from_csv(place_of(beside(base, source.csv)))
+    elif source.stac is not None:
+        yield from _from_stac(place_of(beside(base, source.stac)), source)
     else:
-        yield from _from_stac(base / (source.stac or ""), source)
+        for name in sorted(map(str, _listed(source, base))):
+            yield {"path": name}
+
+
+def _listed(source: Source, base: Path) -> Iterable[Place]:
+    """The files that a pattern matches, or the rasters below a prefix. Raises SourceError."""
+    try:
+        if source.prefix is not None:
+            return [f for f in Remote(source.prefix).walk_files() if f.suffix.lower() in RASTERS]
+        pattern = source.glob or ""
+        if is_remote(pattern):
+            wanted = Remote(pattern)
+            return list(Remote(wanted.root).glob(wanted.key))
+        return _absolute(pattern) if Path(pattern).is_absolute() else base.glob(pattern)
+    except OSError as error:
+        raise SourceError(
+            f"cannot be listed ({error.strerror or error})", source.prefix or source.glob
+        ) from error
 
 
 def _absolute(pattern: str) -> Iterable[Path]:
@@ -243,22 +269,21 @@ def _absolute(pattern: str) -> Iterable[Path]:
     return Path(root).glob(pattern[len(root) :])
 
 
-def _from_csv(path: Path) -> Iterator[Entry]:
+def _from_csv(path: Place) -> Iterator[Entry]:
     try:
-        with path.open(newline="", encoding="utf-8") as stream:
-            table = csv.DictReader(stream)
-            if "path" not in (table.fieldnames or ()):
-                raise SourceError("has no column 'path'; labels, regions and mask may stand beside it", path)
-            for row in table:
-                yield {k: str(path.parent / v) for k, v in row.items() if k in ENTRY_FIELDS and v}
+        table = csv.DictReader(io.StringIO(path.read_bytes().decode("utf-8-sig"), newline=""))
+        if "path" not in (table.fieldnames or ()):
+            raise SourceError("has no column 'path'; labels, regions and mask may stand beside it", path)
+        for row in table:
+            yield {k: beside(path.parent, v) for k, v in row.items() if k in ENTRY_FIELDS and v}
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise SourceError(f"cannot be read as a table ({error})", path) from error
 
 
 def _from_stac(
-    path: Path, source: Source, seen: frozenset[Path] = frozenset()
+    path: Place, source: Source, seen: frozenset[Place] = frozenset()
 ) -> Iterator[Entry | SourceError]:
-    """The items of a static catalog on disk; links that lead elsewhere, or in a circle, are refused."""
+    """The items of a static catalog; links in a circle, and those to pages that are no files, are refused."""
     path = path.resolve()
     if path in seen:
         raise SourceError("a catalog links to itself", path)
@@ -281,15 +306,23 @@ def _from_stac(
             yield from _from_stac(_linked(path, link["href"]), source, seen | {path})
 
 
-def _linked(path: Path, href: str) -> Path:
+def _linked(path: Place, href: str) -> Place:
+    """What a catalog's link leads to: files beside a catalog on disk, objects for one in a bucket."""
     parts = urlsplit(href)
-    if parts.scheme not in ("", "file"):
-        raise SourceError(f"links to {href}; only files are read", path)
-    return path.parent / unquote(parts.path)
+    try:
+        if parts.scheme in ("s3", "gs", "az"):
+            return Remote(href)
+        if isinstance(path, Path) and parts.scheme in ("", "file"):
+            return path.parent / unquote(parts.path)
+        if isinstance(path, Remote) and not parts.scheme:
+            return path.linked(unquote(parts.path))
+    except ValueError as error:
+        raise SourceError(f"links to {href}, which leads nowhere ({error})", path) from error
+    raise SourceError(f"links to {href}; only files and objects in buckets are read", path)
 
 
 def _beside(values: dict[str, Any], base: Path) -> dict[str, Any]:
     for name in ("model", "aoi"):
         if isinstance(values.get(name), str):
-            values[name] = str(base / values[name])
+            values[name] = beside(base, values[name])
     return values

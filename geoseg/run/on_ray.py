@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, redirect_stdout, suppress
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -17,6 +18,7 @@ from geoseg.grid.lattice import Block
 from geoseg.io.blockstore import BlockFile
 from geoseg.io.rasters import configure_gdal, small_cache
 from geoseg.model.runtimes import SegmenterRecipe
+from geoseg.run.events import Reporter
 from geoseg.run.job import Workers
 from geoseg.run.pool import ActorPool, reason
 from geoseg.run.schedule import ATTEMPTS
@@ -43,7 +45,8 @@ class Helper:
 
 
 class RayEngine:
-    """workers: actors that map. gpus: what each claims of them, where the network runs on GPUs."""
+    """workers: actors that map. gpus: what each claims of them, where the network runs on GPUs. reporter: told of
+    workers that come and go, and of blocks that are tried again."""
 
     def __init__(
         self,
@@ -52,18 +55,26 @@ class RayEngine:
         address: str | None = None,
         config: Mapping[str, str] | None = None,
         gpus: float = 1.0,
+        reporter: Reporter | None = None,
     ) -> None:
         self._config = dict(config or {})
         self._mine = not ray.is_initialized()
         if self._mine:
             _connect(address, self._config)
+        self._aside = ExitStack()  # Ray prints what befalls its nodes; standard output is for events
+        self._aside.enter_context(redirect_stdout(sys.stderr))
         gpus = gpus if recipe.choice.device == "cuda" else 0.0
-        self._pool = ActorPool(recipe, workers.least, workers.most, gpus, self._config)
+        self._pool = ActorPool(recipe, workers.least, workers.most, gpus, self._config, reporter)
         self._helpers = _Helpers(self._config)
 
     @property
     def lanes(self) -> int:
         return self._pool.most * self._pool.lanes_each
+
+    @property
+    def limit(self) -> str:
+        """What holds the mapping up now; see run/pace.py."""
+        return self._pool.limit
 
     def proof(self) -> str:
         """The actors' answer to one fixed patch; one that answers otherwise may not join."""
@@ -83,6 +94,7 @@ class RayEngine:
         self._helpers.close()
         if self._mine:
             ray.shutdown()
+        self._aside.close()
 
 
 @dataclass(eq=False)

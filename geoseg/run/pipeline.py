@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
 import threading
 import time
 import traceback
@@ -12,12 +11,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from geoseg.errors import BlockError, GeosegError, ModelError, OutputError, SourceError, SpecError
-from geoseg.io.files import make_folder, publish_bytes, publish_json
+from geoseg.io.files import make_folder, publish_bytes, publish_json, remove_folder
 from geoseg.io.rasters import configure_gdal
+from geoseg.io.remote import Place, is_remote, place_of
 from geoseg.model.bundle import Bundle
 from geoseg.model.runtimes import RuntimeChoice, SegmenterRecipe
 from geoseg.run.engines import Engine, engine_name, make_engine, scenes_at_once
@@ -27,7 +26,8 @@ from geoseg.run.lease import Lease, leased
 from geoseg.run.ledger import Ledger
 from geoseg.run.prepare import Prepared, map_recipe, prepare
 from geoseg.run.results import write_run_catalog
-from geoseg.run.scene import SceneReport, SceneRun, TimeIsUp
+from geoseg.run.scene import SceneRun, TimeIsUp
+from geoseg.run.scene_report import SceneReport
 from geoseg.run.versions import versions
 
 DONE, SOME_FAILED, NOTHING_STARTED = 0, 1, 2
@@ -68,7 +68,7 @@ class Run:
             self._failed(SceneReport(name), error)
         if not ready:
             return NOTHING_STARTED
-        make_folder(Path(job.output))
+        make_folder(self.output)
         self._write_summary(ended=False)
         timer = threading.Timer((job.hours or 0) * 3600, self._time_is_up.set)
         timer.daemon = True
@@ -77,23 +77,32 @@ class Run:
         begin = time.monotonic()
         try:
             started_any = any([*self._all(ready)])
-        finally:
+            timer.cancel()
             self.seconds = time.monotonic() - begin
+            self._write_summary()
+            if job.report:
+                self._write_reports()
+        except BaseException:
+            self._write_summary()
+            raise
+        finally:
             timer.cancel()
             if self._engine is not None:
                 self._engine.close()
-            self._write_summary()
-        if job.report:
-            self._write_reports()
         if all(r.error is None and not r.lost for r in self.reports):
             return DONE
         return SOME_FAILED if started_any else NOTHING_STARTED
+
+    @property
+    def output(self) -> Place:
+        return place_of(self.job.output)
 
     def engine(self) -> Engine:
         """Started when it is first needed: a rerun with nothing to do starts none."""
         with self._lock:
             if self._engine is None:
-                self._engine = make_engine(self.job, SegmenterRecipe.of(self.bundle, self.spec, self.choice))
+                recipe = SegmenterRecipe.of(self.bundle, self.spec, self.choice)
+                self._engine = make_engine(self.job, recipe, self.reporter)
             return self._engine
 
     def _all(self, ready: list[Prepared]) -> Iterator[bool]:
@@ -105,16 +114,18 @@ class Run:
         pool = ThreadPoolExecutor(lanes, thread_name_prefix="scene")
         try:
             yield from pool.map(self._one, ready)
-        finally:  # interrupted: scenes that wait for the engine learn of it when it closes
+        except BaseException:  # interrupted: scenes that wait for the engine learn of it when it closes
             if self._engine is not None:
                 self._engine.close()
                 self._engine = None
+            raise
+        finally:
             pool.shutdown(cancel_futures=True)
 
     def _one(self, ready: Prepared) -> bool:
         """Map one scene. False where it could not even begin."""
         report = SceneReport(ready.name, started=self.started)
-        reporter = self.reporter.for_scene()
+        reporter = self.reporter.for_scene(ready.name)
         if self._time_is_up.is_set():
             self._postponed(report, f"{ready.name}: not begun, the time is up; the next run maps it")
             return True
@@ -149,6 +160,10 @@ class Run:
                 error, ModelError | SpecError
             )  # no network, or no room: nothing was computed
         except Exception as error:  # a defect of ours in one scene must not cost the others
+            if isinstance(error, OSError) and is_remote(str(error.filename)):  # no defect: storage that fails
+                reporter.end_stage()
+                self._failed(report, OutputError(str(error.strerror), error.filename))
+                return True
             trace = ready.scratch / "error.txt"
             with suppress(OutputError):
                 publish_bytes(trace, traceback.format_exc().encode())
@@ -197,7 +212,11 @@ class Run:
             )
             return
         mapping = report.seconds.get("map", 0.0)
-        speed = f", {report.megapixels / mapping:.1f} Mpx/s" if mapping else ""
+        speed = (
+            f", {report.megapixels_mapped / mapping:.1f} Mpx/s"
+            if mapping and report.megapixels_mapped
+            else ""
+        )
         shares = ", ".join(f"{name} {100 * share:.1f} %" for name, share in report.shares.items())
         score = "" if report.miou is None else f"; mIoU {report.miou:.3f}"
         took = sum(report.seconds.values())
@@ -205,6 +224,7 @@ class Run:
             "scene",
             f"{ready.name}: {report.megapixels:.1f} Mpx in {took:.1f} s{speed}; "
             f"{shares or 'scored again'}{score} -> {ready.folder}",
+            scene=ready.name,
             **dataclasses.asdict(report),
         )
 
@@ -214,7 +234,7 @@ class Run:
 
         done = {report.name for report in self.reports if report.status in ("done", "partial")}
         try:
-            _, failures = write_reports(Path(self.job.output), done)
+            _, failures = write_reports(self.output, done, self._engine.map if self._engine else map)
         except (OutputError, SourceError) as error:
             self.reporter.say("warning", f"no report: {error}")
             return
@@ -228,6 +248,7 @@ class Run:
         reports = [told.get(report.name, report) for report in waiting]
         summary: dict[str, Any] = {
             "format": 1,
+            "run": self.reporter.run,
             "started": self.started,
             "ended": datetime.now(UTC).isoformat(timespec="seconds") if ended else None,
             "versions": versions(),
@@ -244,18 +265,20 @@ class Run:
             "partial": {report.name: report.lost for report in self.reports if report.status == "partial"},
         }
         try:
-            publish_json(Path(self.job.output) / SUMMARY, summary)
+            publish_json(self.output / SUMMARY, summary)
             if ended:
-                write_run_catalog(Path(self.job.output))
+                write_run_catalog(self.output)
         except (OutputError, SourceError) as error:  # a full disk must not hide what became of the scenes
             if ended:
                 self._failed(SceneReport(SUMMARY), error)
 
 
-def _empty(folder: Path) -> None:
+def _empty(folder: Place) -> None:
     """Remove what an earlier map left, but the lease, which is this run's."""
     for path in folder.glob("*"):
+        if path.name == LEASE:
+            continue
         if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        elif path.name != LEASE:
+            remove_folder(path)
+        else:
             path.unlink(missing_ok=True)

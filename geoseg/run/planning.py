@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from geoseg.errors import GeosegError, SpecError
 from geoseg.grid.lattice import Block, Blocks
 from geoseg.io.files import free_bytes
 from geoseg.io.rasters import CACHE_MB, configure_gdal
+from geoseg.io.remote import place_of
 from geoseg.model.bundle import Bundle
 from geoseg.model.runtimes import RuntimeChoice, SegmenterRecipe
 from geoseg.run.engines import engine_name
@@ -92,7 +92,7 @@ def plan_job(job: Job) -> JobPlan:
         engine.lanes,
         choice.to_dict(),
         per_patch,
-        free_bytes(Path(job.output)),
+        free_bytes(place_of(job.output)),
         psutil.virtual_memory().available,
     )
 

@@ -25,9 +25,11 @@ from geoseg.io.rasters import configure_gdal, limit_cache
 from geoseg.model.bundle import Bundle
 from geoseg.model.parcel import pack, unpacked
 from geoseg.model.runtimes import SegmenterRecipe
-from geoseg.run.meters import BlockMeters, workers_lost
+from geoseg.run.events import Quiet, Reporter
+from geoseg.run.meters import BlockMeters, PoolMeters
+from geoseg.run.pace import NETWORK, READ, WAIT, WORKERS, WRITE, Pace
 from geoseg.run.schedule import ATTEMPTS, Feed, Schedule, Ticket
-from geoseg.run.work import BLOCK_ERRORS, BlockLoss, SceneWork
+from geoseg.run.work import BLOCK_ERRORS, BlockLoss, MappedBlock, SceneWork
 
 ACTOR_CPUS = 0.9
 """What an actor claims of a core. Every core keeps a tenth free, so that the helpers of the other stages, which claim
@@ -82,13 +84,13 @@ class SegmentActor:
             self._meters.failed()
             return BlockLoss(block.name, error)
         written = work.put(answer)
-        ends = {"read": read, "wait": free, "network": done, "write": time.monotonic()}
+        ends = {READ: read, WAIT: free, NETWORK: done, WRITE: time.monotonic()}
         seconds = {
             stage: end - start
             for (stage, end), start in zip(ends.items(), [begin, *ends.values()], strict=False)
         }
         self._meters.mapped(block.core.area_px, pixels.pixels.nbytes, seconds)
-        return written
+        return MappedBlock(written.name, written.counts, seconds)
 
 
 @dataclass(eq=False)
@@ -103,6 +105,7 @@ class _Scene:
 
 class ActorPool:
     """least, most: actors; most None: as many as the cluster has room for. gpus: what an actor claims of them.
+    limit: what holds the mapping up now; see run/pace.py. reporter: told of workers that come and go, and of retries.
 
     One thread hands blocks out, watches, and takes answers in; scenes wait for theirs, each in a thread of its own.
     """
@@ -110,12 +113,17 @@ class ActorPool:
     actor: type = SegmentActor
 
     def __init__(
-        self, recipe: SegmenterRecipe, least: int, most: int | None, gpus: float, config: Mapping[str, str]
-    ) -> None:
+        self, recipe: SegmenterRecipe, least: int, most: int | None, gpus: float, config: Mapping[str, str],
+        reporter: Reporter | None = None,
+    ) -> None:  # fmt: skip
         self._recipe, self._least, self._most, self._gpus = recipe, least, most, gpus
         self._config = dict(config)
-        self._lost = workers_lost()
+        self._reporter = reporter or Quiet()
+        self._meters = PoolMeters()
         self.lanes_each = 2 if gpus else 1
+        # Of an actor's threads, as many as it maps blocks at once wait for the network; the others read and write.
+        self._pace = Pace({(READ, WRITE): AHEAD, (NETWORK,): self.lanes_each})
+        self._goal = 0
         self._schedule = Schedule(self.lanes_each + AHEAD)
         self._scenes: dict[Feed, _Scene] = {}
         self._out: dict[Any, tuple[Any, Ticket]] = {}
@@ -143,6 +151,10 @@ class ActorPool:
     @property
     def most(self) -> int:
         return max(self._least, self._most or self.room())
+
+    @property
+    def limit(self) -> str:
+        return WORKERS if len(self._idle_since) < self._goal else self._pace.limit
 
     def proof(self) -> str:
         """The first actor's answer to one fixed patch. Raises GeosegError where no actor can be had."""
@@ -227,6 +239,7 @@ class ActorPool:
         wanted = max(min(demand, self.most), self._least if demand or self._wanted else 0)
         for _ in range(wanted - have):
             self._start(now)
+        self._goal = wanted
         for actor, since in list(self._idle_since.items()):
             if not self._schedule.idle(actor):
                 self._idle_since[actor] = now
@@ -279,6 +292,8 @@ class ActorPool:
             result = cause if isinstance(cause, GeosegError) else BlockLoss(ticket.block.name, unexpected)
         del self._out[reference]
         self._schedule.done(actor, ticket, time.monotonic())
+        if isinstance(result, MappedBlock):
+            self._pace.note(result.seconds)
         self._tell(ticket, result)
 
     def _welcome(self, reference: Any) -> None:
@@ -304,19 +319,33 @@ class ActorPool:
         self._wanted = False
         self._idle_since[actor] = time.monotonic()
         self._schedule.join(actor)
+        self._reporter.fact("worker_joined", worker=_name(actor), workers=len(self._idle_since))
         self._changed.notify_all()
 
     def _lose(self, actor: Any, why: str) -> None:
         """An actor is gone, or as good as gone: its blocks go to others, and what it may yet answer counts no more."""
         if self._idle_since.pop(actor, None) is None:
             return
-        self._lost.inc()
         self._out = {ref: (who, ticket) for ref, (who, ticket) in self._out.items() if who is not actor}
-        for ticket in self._schedule.leave(actor):
+        held = self._schedule.held(actor)
+        given_up = self._schedule.leave(actor)
+        again = [ticket for ticket in held if ticket not in given_up]
+        self._meters.lost(len(again))
+        self._reporter.fact("worker_lost", worker=_name(actor), why=why, workers=len(self._idle_since))
+        for ticket in again:
+            self._tell_retry(ticket, actor, why)
+        for ticket in given_up:
             message = f"block {ticket.block.name} was lost with its worker {ATTEMPTS} times ({why})"
             self._tell(ticket, BlockLoss(ticket.block.name, BlockError(message)))
         _end(actor)
         self._resize(time.monotonic())
+
+    def _tell_retry(self, ticket: Ticket, actor: Any, why: str) -> None:
+        name, block = self._scenes[ticket.feed].work.name, ticket.block.name
+        self._reporter.say(
+            "retry", f"{name}: block {block} is tried again: its worker was lost ({why})",
+            scene=name, block=block, worker=_name(actor), why=why, losses=ticket.losses,
+        )  # fmt: skip
 
     def _tell(self, ticket: Ticket, result: BlockFile | BlockLoss | GeosegError) -> None:
         scene = self._scenes.get(ticket.feed)
@@ -329,6 +358,10 @@ class ActorPool:
             for scene in self._scenes.values():
                 scene.results.put(error)
             self._changed.notify_all()
+
+
+def _name(actor: Any) -> str:
+    return str(actor._actor_id.hex())
 
 
 def _end(actor: Any) -> None:

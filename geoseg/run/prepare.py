@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from geoseg.errors import GeosegError, SourceError
@@ -14,6 +13,7 @@ from geoseg.io.identity import content_of, source_identity
 from geoseg.io.labels import BurntPolygons, LabelOptions, Labels, open_labels
 from geoseg.io.masks import AreaOfInterest, Mask
 from geoseg.io.regions import NamedPolygon, read_polygons
+from geoseg.io.remote import Place, place_of
 from geoseg.io.sources import Scene, open_scene
 from geoseg.model.bundle import Bundle
 from geoseg.model.runtimes import RuntimeChoice
@@ -43,29 +43,25 @@ class Prepared:
     lattice: Lattice
     regions: tuple[NamedPolygon, ...]
     labels_key: str | None
-    output: Path
+    output: Place
 
     @property
     def name(self) -> str:
         return self.entry.name
 
     @property
-    def folder(self) -> Path:
+    def folder(self) -> Place:
         """Where the results are published."""
         return self.output / self.name
 
     @property
-    def scratch(self) -> Path:
+    def scratch(self) -> Place:
         """Where blocks, unfinished results and the ledger lie."""
         return self.output / SCRATCH / self.name
 
     @property
-    def ledger_path(self) -> Path:
+    def ledger_path(self) -> Place:
         return self.scratch / "ledger.json"
-
-    @property
-    def staging(self) -> Path:
-        return self.scratch / "staged"
 
     def blocks(self, block_px: int) -> Iterator[Block]:
         """The blocks to map, rows first; those outside the area of interest are none of them."""
@@ -124,7 +120,7 @@ def _prepare_one(entry: SceneEntry, job: Job, bundle: Bundle, spec: SegmentSpec)
         options = evaluate_options(job).labels
         labels_key = _labels_key(open_labels(entry.labels, scene.grid, bundle.card.legend, options))
     lattice = Lattice(scene.grid.height, scene.grid.width, spec)
-    return Prepared(entry, scene, lattice, regions, labels_key, Path(job.output))
+    return Prepared(entry, scene, lattice, regions, labels_key, place_of(job.output))
 
 
 def evaluate_options(job: Job) -> EvaluateOptions:

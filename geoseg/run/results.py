@@ -11,6 +11,7 @@ from geoseg.io.classmap import ClassMap
 from geoseg.io.formats import export_layers
 from geoseg.io.networks import add_road_network
 from geoseg.io.qgis import write_qgis
+from geoseg.io.remote import Place
 from geoseg.io.sources import acquired
 from geoseg.io.stac import CATALOG, ITEM, MapFacts, UsedModel, write_catalog, write_item
 from geoseg.io.vectors import REGIONS_LAYER, GeoPackageStore, add_region_layer
@@ -88,17 +89,18 @@ def finish_vectors(folder: Path, legend: Legend, ready: Prepared, scores: Scores
     write_qgis(folder, legend, ready.scene.grid, _layers(ready, job), columns, title=ready.name)
 
 
-def write_catalog_entry(ready: Prepared, bundle: Bundle, started: str) -> None:
-    """Describe the published results as a STAC item."""
+def write_catalog_entry(ready: Prepared, bundle: Bundle, started: str, folder: Path) -> None:
+    """Describe the results in a folder as a STAC item, beside them."""
     card = bundle.card
     model = UsedModel(card.name, str(card.version), card.digest, bundle.described_by.resolve().as_uri())
     when, grid = acquired(ready.scene.path), ready.scene.grid
     facts = MapFacts(ready.name, grid, card.legend, model, started, versions(), when, f"../{CATALOG}")
-    write_item(ready.folder, facts)
+    write_item(folder, facts)
 
 
-def write_run_catalog(output: Path) -> None:
+def write_run_catalog(output: Place) -> None:
     """List all scenes of an output folder, those of earlier runs too."""
-    items = sorted(path for path in output.glob(f"*/{ITEM}") if not path.parent.name.startswith("."))
+    found = (path for path in output.glob(f"*/{ITEM}") if not path.parent.name.startswith("."))
+    items = sorted(found, key=str)
     if items:
         write_catalog(output, items, output.resolve().name)

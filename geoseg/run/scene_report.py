@@ -6,10 +6,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from geoseg.io.files import publish_json, read_json
+from geoseg.io.remote import Place
 
 MADE = "made.json"
 """Beside the ledger: what the runs that made the published results told of them."""
@@ -25,6 +25,7 @@ class SceneReport:
     status: str = "failed"
     error: str | None = None
     megapixels: float = 0.0
+    megapixels_mapped: float = 0.0
     blocks: int = 0
     blocks_found: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
@@ -43,7 +44,7 @@ class SceneReport:
     def took(self, stage: str, seconds: float) -> None:
         self.seconds[stage] = round(self.seconds.get(stage, 0.0) + seconds, 3)
 
-    def keep(self, scratch: Path, before: dict[str, Any]) -> None:
+    def keep(self, scratch: Place, before: dict[str, Any]) -> None:
         """Note how the published results were made. before: the same of the run that made the map, if not this."""
         earlier = {stage: s for stage, s in before.get("seconds", {}).items() if stage in MAP_STAGES}
         made = {
@@ -54,20 +55,20 @@ class SceneReport:
         }
         publish_json(scratch / MADE, made)
 
-    def recall(self, scratch: Path) -> None:
+    def recall(self, scratch: Place) -> None:
         """Tell what was told of the results when they were made; there is nothing to add."""
         made = _read(scratch)
         self.seconds, self.shares = made.get("seconds", {}), made.get("shares", {})
         self.miou = made.get("miou")
 
 
-def take_made(scratch: Path) -> dict[str, Any]:
+def take_made(scratch: Place) -> dict[str, Any]:
     """What was kept; it is gone then, until new results are published."""
     made = _read(scratch)
     (scratch / MADE).unlink(missing_ok=True)
     return made
 
 
-def _read(scratch: Path) -> dict[str, Any]:
+def _read(scratch: Place) -> dict[str, Any]:
     found = read_json(scratch / MADE)
     return found if isinstance(found, dict) else {}

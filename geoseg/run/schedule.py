@@ -71,6 +71,10 @@ class Schedule:
     def idle(self, worker: Hashable) -> bool:
         return not self._seats[worker].tickets
 
+    def held(self, worker: Hashable) -> list[Ticket]:
+        """The blocks that a worker has, of scenes that still want them."""
+        return [ticket for ticket in self._seats[worker].tickets if ticket.feed in self._feeds]
+
     def add(self, feed: Feed) -> None:
         self._feeds.append(feed)
 

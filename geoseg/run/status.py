@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from geoseg.errors import GeosegError, SourceError
 from geoseg.io.files import read_json
+from geoseg.io.remote import Place
 from geoseg.run.lease import BEAT_S, read_lease
 from geoseg.run.ledger import Ledger
+from geoseg.run.pace import limit_text
 from geoseg.run.pipeline import LEASE, SUMMARY
 from geoseg.run.prepare import SCRATCH
 
@@ -22,7 +23,7 @@ WATCH_S = 2.5 * BEAT_S
 class SceneStatus:
     """state: running, done, partial, failed, waiting, postponed, or stopped (begun, and nobody works on it).
 
-    detail: its stage and share done, or why it failed.
+    detail: its stage, share done and bottleneck, or why it failed.
     """
 
     name: str
@@ -48,7 +49,7 @@ class RunStatus:
         return any(scene.state in ("failed", "partial") for scene in self.scenes)
 
 
-def status_of(output: Path, watch_s: float = WATCH_S) -> RunStatus:
+def status_of(output: Place, watch_s: float = WATCH_S) -> RunStatus:
     """Look at a folder twice: what moves in between is alive, whatever the clocks of its machines say.
 
     Raises SourceError for a folder without a run of geoseg.
@@ -63,7 +64,7 @@ def status_of(output: Path, watch_s: float = WATCH_S) -> RunStatus:
     alive = {name: now for name, now in after.items() if name not in before or now != before[name]}
     summary = read_json(output / SUMMARY) or {}
     known = {scene["name"]: scene for scene in summary.get("scenes", [])}
-    begun = sorted(path.name for path in scratch.glob("*") if path.is_dir()) if scratch.is_dir() else []
+    begun = sorted(path.name for path in scratch.glob("*") if path.is_dir())
     names = [*known, *(name for name in begun if name not in known)]
     return RunStatus(
         str(output), summary.get("started"), summary.get("ended"), bool(alive),
@@ -83,7 +84,7 @@ def format_status(status: RunStatus) -> str:
     return "\n".join([*lines, f"{', '.join(f'{n} {state}' for state, n in counts.items())}; {how}{since}"])
 
 
-def _scene(output: Path, name: str, lease: dict[str, Any] | None, known: dict[str, Any]) -> SceneStatus:
+def _scene(output: Place, name: str, lease: dict[str, Any] | None, known: dict[str, Any]) -> SceneStatus:
     if lease is not None:
         return SceneStatus(name, "running", _progress(lease))
     if known.get("error"):
@@ -106,10 +107,11 @@ def _scene(output: Path, name: str, lease: dict[str, Any] | None, known: dict[st
 def _progress(lease: dict[str, Any]) -> str:
     stage, where = lease.get("stage"), f"on {lease.get('host')}"
     if stage == "map" and lease.get("total_mpx"):
-        return f"{stage} {100 * lease['done_mpx'] / lease['total_mpx']:.0f} % {where}"
+        limit = f", {limit_text(lease['bottleneck'])}" if lease.get("bottleneck") else ""
+        return f"{stage} {100 * lease['done_mpx'] / lease['total_mpx']:.0f} %{limit} {where}"
     return f"{stage} {where}" if stage else where
 
 
-def _leases(scratch: Path) -> dict[str, dict[str, Any]]:
+def _leases(scratch: Place) -> dict[str, dict[str, Any]]:
     found = {path.parent.name: read_lease(path) for path in scratch.glob(f"*/{LEASE}")}
     return {name: lease for name, lease in found.items() if lease is not None}

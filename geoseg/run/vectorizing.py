@@ -25,7 +25,7 @@ from geoseg.io.rasters import small_cache
 from geoseg.io.sources import acquired
 from geoseg.io.vectors import GeoPackageStore
 from geoseg.legend import NODATA
-from geoseg.run.events import Reporter
+from geoseg.run.events import Quiet, Reporter
 from geoseg.run.job import generalize_rules
 from geoseg.stages.protocols import Mapper
 from geoseg.stages.roads import LINES_LAYER, NODES_LAYER
@@ -85,17 +85,6 @@ class Vectorized:
         return {"output": self.output, "layers": dict(self.layers), "copies": list(self.copies), "crs": crs}
 
 
-class _Silent:
-    """A reporter that says nothing."""
-
-    def stage(self, scene: str, stage: str, total_mpx: float, done_mpx: float = 0.0) -> None: ...
-    def advance(self, mpx: float) -> None: ...
-    def end_stage(self) -> None: ...
-    def say(self, kind: str, text: str, **facts: Any) -> None: ...
-    def for_scene(self) -> Reporter:
-        return self
-
-
 def vectorize_file(
     landcover: str, output: str, raw: bool, block_px: int | None, mapper: Mapper, options: VectorizeOptions = PLAIN,
     reporter: Reporter | None = None,
@@ -112,7 +101,7 @@ def vectorize_file(
     All files appear at the end, or none. Raises SourceError for a raster that cannot be used, SpecError for what cannot
     be asked for, OutputError where the output cannot be written.
     """
-    tell, target, name = reporter or _Silent(), Path(output), Path(landcover).stem
+    tell, target, name = reporter or Quiet(), Path(output), Path(landcover).stem
     most_px = BLOCK_PX if block_px is None else block_px
     source = _checked_source(landcover, target, options, tell)
     known = find_classes(source, options.legend)

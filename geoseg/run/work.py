@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from geoseg.errors import BlockError, GeosegError, SourceError
 from geoseg.grid.lattice import Block, Lattice
@@ -26,14 +27,25 @@ class BlockLoss:
 
 
 @dataclass(frozen=True)
+class MappedBlock(BlockFile):
+    """A block's file as it comes from a worker, with the seconds that each stage of run/pace.py took."""
+
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class SceneWork:
-    """A scene, how it is cut, and where its blocks go. proof: the answer to the fixed patch that a worker must give."""
+    """A scene, how it is cut, and where its blocks go.
+
+    proof: the answer to the fixed patch that a worker must give. name: what events call the scene.
+    """
 
     scene: Scene
     lattice: Lattice
     legend: Legend
     store: BlockStore
     proof: str
+    name: str = ""
 
     def read(self, block: Block) -> PixelBlock:
         return self.scene.read(block, self.lattice)

@@ -1,4 +1,7 @@
-"""Ray with several nodes, several scenes, and parts of it that fail: the results are those of the local engine."""
+"""Ray with several nodes, several scenes, and parts of it that fail: the results are those of the local engine.
+
+Whatever drives Ray runs in a process of its own: where its raylet or its control store dies, Ray ends the driver too.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +12,10 @@ import subprocess
 import sys
 import threading
 import time
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -38,8 +39,7 @@ def world(tmp_path_factory: pytest.TempPathFactory, tiny_bundle: Path) -> dict[s
 
 @contextmanager
 def cluster(*nodes: dict[str, Any]) -> Iterator[Any]:
-    """A real cluster of several nodes on loopback; this process joins it."""
-    import ray
+    """A real cluster of several nodes on loopback; this process does not join it."""
     from ray.cluster_utils import Cluster
 
     watch = {
@@ -54,7 +54,6 @@ def cluster(*nodes: dict[str, Any]) -> Iterator[Any]:
         made.wait_for_nodes()
         yield made
     finally:
-        ray.shutdown()
         made.shutdown()
 
 
@@ -63,14 +62,22 @@ def check(world: dict[str, Any], out: Path, scenes: list[Path] | None = None) ->
         assert_equal(world["reference"] / scene.stem, out / scene.stem)
 
 
-def many(world: dict[str, Any], out: Path, **options: Any) -> int:
-    scenes = tuple(str(scene) for scene in world["scenes"])
-    return run(world["scenes"][0], out, world["model"], scenes=scenes, block_px=128, report=False, **options)
+def command(
+    world: dict[str, Any], out: Path, *options: object, scenes: list[Path] | None = None
+) -> list[str]:
+    return [
+        "run", *map(str, scenes or world["scenes"]), "-o", str(out), "--model", str(world["model"]),
+        "--block-px", "128", "--no-report", *map(str, options),
+    ]  # fmt: skip
+
+
+def geoseg(arguments: list[str], program: tuple[str, ...] = (GEOSEG,)) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*program, *arguments], capture_output=True, text=True, timeout=140, check=False)
 
 
 @pytest.mark.timeout(240)
 def test_scenes_share_the_workers_and_a_lost_node_costs_nothing(
-    world: dict[str, Any], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    world: dict[str, Any], tmp_path: Path
 ) -> None:
     """A node is killed while its actors map."""
     with cluster({"num_cpus": 2}) as made:
@@ -82,7 +89,8 @@ def test_scenes_share_the_workers_and_a_lost_node_costs_nothing(
 
         killer = threading.Thread(target=kill, daemon=True)
         killer.start()
-        assert many(world, tmp_path, engine="ray", address=made.address, workers="1:3") == 0
+        done = geoseg(command(world, tmp_path, "--address", made.address, "--workers", "1:3"))
+        assert done.returncode == 0, done.stderr
         killer.join(10)
         assert not killer.is_alive()
     check(world, tmp_path)
@@ -90,52 +98,70 @@ def test_scenes_share_the_workers_and_a_lost_node_costs_nothing(
     assert [scene["name"] for scene in summary["scenes"]] == ["large", "small", "little"]
 
 
-@pytest.mark.timeout(180)
-def test_what_prometheus_is_told(world: dict[str, Any], tmp_path: Path) -> None:
-    import ray
-
-    from geoseg.grid.lattice import Blocks, Lattice
-    from geoseg.io.blockstore import BlockStore
-    from geoseg.io.sources import open_scene
-    from geoseg.model.bundle import Bundle
-    from geoseg.model.runtimes import RuntimeChoice, SegmenterRecipe
-    from geoseg.run.job import Workers
+@pytest.mark.timeout(300)
+def test_a_lost_worker_is_told_with_its_blocks_and_prometheus_is_told_all(
+    world: dict[str, Any], tmp_path: Path
+) -> None:
     from geoseg.run.meters import METERS
-    from geoseg.run.on_ray import RayEngine
-    from geoseg.run.work import SceneWork
-    from geoseg.spec import SegmentSpec
 
-    bundle, spec = Bundle.open(world["model"]), SegmentSpec(256, 64)
-    scene = open_scene(str(world["scenes"][1]), bundle.card.input_spec)
-    lattice = Lattice(scene.grid.height, scene.grid.width, spec)
-    quick = {"metrics_report_interval_ms": 300}
-    ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False, _system_config=quick)
-    engine = RayEngine(SegmenterRecipe.of(bundle, spec, RuntimeChoice.decide(bundle.card)), Workers(1, 1))
-    try:
-        store = BlockStore(tmp_path, "key")
-        work = SceneWork(scene, lattice, bundle.card.legend, store, engine.proof())
-        assert len(list(engine.segment(work, Blocks.of(lattice, 128)))) == 4
-        found: set[str] = set()
-        wanted = METERS.keys() - {"geoseg_workers_lost"}
-        while not wanted <= found:
-            time.sleep(0.3)
-            (node,) = ray.nodes()
-            where = f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
-            with suppress(OSError):  # its port is not known at once
-                page = urllib.request.urlopen(where, timeout=10).read().decode()
-                found |= set(re.findall(r"^ray_(geoseg_[a-z_]+?)(?:_total|_bucket)?[{ ]", page, re.M))
-    finally:
-        engine.close()
-        ray.shutdown()
-    assert found - {"geoseg_block_seconds_count", "geoseg_block_seconds_sum"} <= METERS.keys()
+    model, scene = world["model"], world["scenes"][0]
+    events = driver("tests.run.measured_pool", model, scene, tmp_path)
+    assert {event["run"] for event in events} == {events[0]["run"]}
+    told = {kind: [event for event in events if event["event"] == kind] for kind in EVENTS}
+    assert told["found"][0]["meters"] == sorted(METERS)
+
+    (lost,) = told["worker_lost"]
+    joined = [event["worker"] for event in told["worker_joined"]]
+    assert len(set(joined)) == len(joined) == 2
+    assert lost["worker"] == joined[0]
+    (mapped,) = told["mapped"]
+    assert len(mapped["blocks"]) == len(set(mapped["blocks"])) == 49
+    assert [event["bottleneck"] for event in told["waiting"]] == ["workers"]
+    assert mapped["bottleneck"] in ("read", "network", "write")
+    tried = {event["block"] for event in told["retry"]}
+    assert tried <= set(mapped["blocks"])
+    assert 1 <= len(tried) == len(told["retry"]) <= 3  # what the one worker had, with its one lane
+    for event in told["retry"]:
+        assert (event["scene"], event["worker"], event["losses"]) == ("large", lost["worker"], 1)
+        assert f"large: block {event['block']} is tried again: its worker was lost (" in event["text"]
+
+
+def test_the_readme_lists_the_meters() -> None:
+    from geoseg.run.meters import METERS
+
+    readme = (Path(__file__).parents[2] / "infra/README.md").read_text()
+    listed = dict(re.findall(r"^\| `(geoseg_\w+)` \| (.*) \|$", readme, re.M))
+    assert listed == METERS
+
+
+EVENTS = ("worker_joined", "worker_lost", "retry", "waiting", "mapped", "found")
+
+
+def driver(module: str, *arguments: object) -> list[dict[str, Any]]:
+    """The events of a module that drives Ray in a process of its own; once more where Ray itself did not start."""
+    for _ in range(2):
+        done = geoseg([*map(str, arguments)], (sys.executable, "-m", module))
+        events = [json.loads(line) for line in done.stdout.splitlines()]
+        if events:
+            break
+    assert events, f"Ray did not start twice: {done.stderr[-4000:]}"
+    died = "".join(path.read_text()[-2000:] for path in sorted(Path(events[0]["logs"]).glob("raylet*.err")))
+    assert done.returncode == 0, f"{done.stderr[-4000:]}\n{died}"
+    return events
+
+
+IMPATIENT = """
+from geoseg.cli import main
+from geoseg.run import schedule
+schedule.LEAST_LIMIT_S, schedule.FIRST_LIMIT_S, schedule.SLOWER = 4.0, 60.0, 4.0
+main()
+"""
 
 
 @pytest.mark.timeout(180)
 def test_a_worker_that_does_not_answer_is_given_up(world: dict[str, Any], tmp_path: Path) -> None:
     """Stopped, not killed: as when its link is cut, nothing says that it is gone."""
     import psutil
-
-    from geoseg.run import schedule
 
     stopped: list[psutil.Process] = []
 
@@ -149,8 +175,10 @@ def test_a_worker_that_does_not_answer_is_given_up(world: dict[str, Any], tmp_pa
 
     threading.Thread(target=stop, daemon=True).start()
     try:
-        with patch.multiple(schedule, LEAST_LIMIT_S=4.0, FIRST_LIMIT_S=60.0, SLOWER=4.0):
-            assert many(world, tmp_path, engine="ray", workers=2) == 0
+        done = geoseg(
+            command(world, tmp_path, "--engine", "ray", "--workers", 2), (sys.executable, "-c", IMPATIENT)
+        )
+        assert done.returncode == 0, done.stderr
     finally:
         for process in stopped:
             with suppress(psutil.Error):
@@ -169,26 +197,33 @@ def spoil(source: Path, target: Path, tile: str = "1_1") -> Path:
     return target
 
 
-@pytest.mark.parametrize("engine", ["local", "ray"])
+def test_a_block_that_always_fails_costs_only_its_scene_on_ray(world: dict[str, Any], tmp_path: Path) -> None:
+    bad, good, out = spoil(world["scenes"][0], tmp_path / "bad.tif"), world["scenes"][1], tmp_path / "out"
+    with cluster({"num_cpus": 1}) as made:
+        done = geoseg(command(world, out, "--address", made.address, "--json", scenes=[bad, good]))
+    assert done.returncode == 1, done.stderr
+    told = [json.loads(line) for line in done.stdout.splitlines()]
+    assert ["blocks could not be mapped" in event["text"] for event in told if event["event"] == "error"] == [
+        True
+    ]
+    assert not (out / "bad").exists()
+    check(world, out, [good])
+    assert len(list(out.glob(".geoseg/bad/blocks-*/*.tif"))) > 20
+
+
 def test_a_block_that_always_fails_is_named_and_costs_only_its_scene(
-    world: dict[str, Any], tmp_path: Path, engine: str, capsys: pytest.CaptureFixture[str],
-    request: pytest.FixtureRequest,
-) -> None:  # fmt: skip
-    if engine == "ray":
-        request.getfixturevalue("two_cores")
+    world: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     good, other = world["scenes"][1], world["scenes"][0]
     bad = spoil(other, tmp_path / "bad.tif")
     out, scenes = tmp_path / "out", (str(bad), str(good))
-    options = {"scenes": scenes, "block_px": 128, "report": False, "engine": engine}
+    options = {"scenes": scenes, "block_px": 128, "report": False}
     assert run(bad, out, world["model"], **options) == 1
-    said = capsys.readouterr().err
-    assert "blocks could not be mapped" in said
+    assert "blocks could not be mapped" in capsys.readouterr().err
     assert not (out / "bad").exists()
     check(world, out, [good])
     stamps = {p.name: p.stat().st_mtime_ns for p in out.glob(".geoseg/bad/blocks-*/*.tif")}
     assert len(stamps) > 20
-    if engine == "ray":
-        return
 
     assert run(bad, out, world["model"], **options) == 1
     assert stamps == {p.name: p.stat().st_mtime_ns for p in out.glob(".geoseg/bad/blocks-*/*.tif")}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
 import time
@@ -13,6 +14,9 @@ from click.testing import CliRunner
 
 from geoseg.cli import main
 from geoseg.errors import SourceError
+from geoseg.run.events import Quiet, Watched
+from geoseg.run.lease import leased
+from geoseg.run.pace import NETWORK
 from geoseg.run.status import format_status, status_of
 from tests.run.results import run, write_scene
 
@@ -53,6 +57,20 @@ def test_a_run_is_seen_while_it_goes_and_when_it_is_killed(tiny_bundle: Path, tm
     assert {scene.state for scene in cut.scenes} <= {"stopped", "done", "waiting"}
     assert run(scenes[0], out, tiny_bundle, scenes=tuple(map(str, scenes)), report=False) == 0
     assert states(out) == {"a": "done", "b": "done"}
+
+
+def test_the_bottleneck_of_a_running_scene_is_told(tmp_path: Path) -> None:
+    with leased(tmp_path / ".geoseg/a/lease.json", lambda _: None) as lease:
+        reporter = Watched(Quiet(), lease.now)
+        reporter.stage("a", "map", 50.0, 10.0)
+        reporter.advance(11.0, NETWORK)
+        (scene,) = status_of(tmp_path).scenes
+        assert (scene.state, scene.detail) == (
+            "running", f"map 42 %, network-bound on {socket.gethostname()}",
+        )  # fmt: skip
+        reporter.stage("a", "merge", 50.0)
+        (scene,) = status_of(tmp_path).scenes
+        assert scene.detail == f"merge on {socket.gethostname()}"
 
 
 def test_a_failed_scene_is_named_with_its_reason(tiny_bundle: Path, tmp_path: Path) -> None:

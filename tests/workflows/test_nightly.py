@@ -166,7 +166,10 @@ def test_scenes_of_one_name_are_named_and_the_first_is_taken(tmp_path: Path) -> 
     ("values", "words"),
     [
         ({"sources": [], "job": {"output": "o"}}, "sources"),
-        ({"sources": [{"glob": "a", "csv": "b"}], "job": {"output": "o"}}, "one of glob, csv and stac"),
+        (
+            {"sources": [{"glob": "a", "csv": "b"}], "job": {"output": "o"}},
+            "one of glob, prefix, csv and stac",
+        ),
         ({"sources": [{"glob": "a"}], "job": {}}, "job.output: name a folder"),
         ({"sources": [{"glob": "a"}], "job": {"output": "o", "scenes": ["a"]}}, "come from its sources"),
         ({"sources": [{"glob": "a"}], "job": {"output": "o"}, "hours": 3}, "hours"),
