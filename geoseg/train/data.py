@@ -14,19 +14,24 @@ from geoseg.grid.lattice import Lattice
 from geoseg.grid.window import Window
 from geoseg.spec import SegmentSpec
 from geoseg.train.augment import Augmentation, resized
+from geoseg.train.labels import IGNORED
 from geoseg.train.sampling import PatchSampler
-from geoseg.train.scenes import IGNORED, LabelledScene
+from geoseg.train.scenes import LabelledScene
 
 Example = tuple[Tensor, Tensor]
-"""Raw pixels (band, row, col) and targets (row, col) int64: channel, or IGNORED."""
+"""Raw pixels (band, row, col) and targets (row, col) int64: channel, IGNORED, or a set (see SceneLabels.codes)."""
 
 
-def _example(pixels: Tensor, targets: Tensor, valid: Tensor, fill: Tensor) -> Example:
-    return torch.where(valid, pixels, fill), targets.long()
+def _example(pixels: Tensor, targets: Tensor, valid: Tensor, fill: Tensor, codes: np.ndarray) -> Example:
+    return torch.where(valid, pixels, fill), torch.from_numpy(codes)[targets.long()]
 
 
 class TrainingPatches(Dataset[Example]):
-    """Patch number i depends on the seed and i only, whatever worker reads it."""
+    """Patch number i depends on the seed and i only, whatever worker reads it.
+
+    Rasters are read by a thread of each process: open ones are kept per thread, and a loader's forked workers must
+    not read through those of their parent, whose place in the file they would share.
+    """
 
     def __init__(
         self,
@@ -47,11 +52,12 @@ class TrainingPatches(Dataset[Example]):
     def __getitem__(self, number: int) -> Example:
         seeds = np.random.SeedSequence([self._seed, number])
         draw = self._sampler.draw(np.random.default_rng(seeds))
-        patch = resized(*self._scenes[draw.scene].read(draw.window), self._crop_px)
+        scene, statistics = self._scenes[draw.scene], self._sampler.statistics
+        patch = resized(*scene.read(draw.window), self._crop_px)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(seeds.generate_state(1, np.uint64)[0]))
-            pixels, targets, valid = self._augmentation(*patch)
-        return _example(pixels, targets, valid, fill_like(self._fill, pixels))
+            pixels, targets, valid = self._augmentation(*patch, statistics)
+        return _example(pixels, targets, valid, fill_like(self._fill, pixels), scene.labels.codes)
 
 
 def fill_like(fill: Sequence[float | int], pixels: Tensor) -> Tensor:
@@ -104,5 +110,9 @@ class ScoredPatches(Dataset[Example]):
             scored[at][~scene.in_held_out(patch.center)] = IGNORED
         image = torch.from_numpy(pixels)
         return _example(
-            image, torch.from_numpy(scored), torch.from_numpy(valid), fill_like(self._fill, image)
+            image,
+            torch.from_numpy(scored),
+            torch.from_numpy(valid),
+            fill_like(self._fill, image),
+            scene.labels.codes,
         )

@@ -18,7 +18,10 @@ LAYOUT = {"driver": "GTiff", "tiled": True, "blockxsize": 256, "blockysize": 256
 
 
 def write_demos(entry: DemoEntry, folder: Path) -> tuple[SceneEntry, ...]:
-    """Render image and labels of each seed into `folder`; 0 is nodata. OutputError where the disk is full."""
+    """Render image and labels of each seed into `folder`; 0 is nodata. OutputError where the disk is full.
+
+    They all lie in one nominal place, and are for training only.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     for seed in entry.seeds:
@@ -26,7 +29,8 @@ def write_demos(entry: DemoEntry, folder: Path) -> tuple[SceneEntry, ...]:
         image, labels = folder / f"demo_{seed}.tif", folder / f"demo_{seed}_labels.tif"
         _write(image, scene.image)
         _write(labels, scene.labels[None])
-        written.append(SceneEntry(scene=image, labels=labels, ignore=(0,)))
+        meanings = {str(value): meaning for value, meaning in enumerate(entry.meanings.values(), 1)}
+        written.append(SceneEntry(scene=image, labels=labels, map_class=meanings))
     return tuple(written)
 
 

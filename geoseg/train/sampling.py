@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from geoseg.errors import SpecError
+from geoseg.errors import SourceError, SpecError
 from geoseg.grid.window import Window
-from geoseg.train.scenes import IGNORED, LabelledScene
+from geoseg.train.labels import IGNORED
+from geoseg.train.scenes import LabelledScene
 
+LOG = logging.getLogger(__name__)
 CELL_PX = 64
 BLOCK_PX = 512
 STATISTICS_BLOCKS = 96
@@ -24,8 +27,9 @@ TRIES = 50
 class LabelIndex:
     """How many pixels of each channel lie in each cell of CELL_PX x CELL_PX px that may be trained on.
 
-    counts: (row of cells, column of cells, channel). total, squares: sums of raw values per band and of their
-    squares, over `pixels` valid and labelled pixels outside the held-out regions.
+    counts: (row of cells, column of cells, channel), and last the pixels that may be of several. total, squares:
+    sums of raw values per band and of their squares, over `pixels` valid and labelled pixels outside the held-out
+    regions.
     """
 
     counts: np.ndarray
@@ -42,15 +46,18 @@ def blocks_of(window: Window, side_px: int) -> Iterator[Window]:
 
 
 def index_labels(scene: LabelledScene, channels: int) -> LabelIndex:
-    """Count the labels of a scene, block by block, and measure its bands. SourceError for unknown labels."""
+    """Count the labels of a scene, block by block, and measure its bands.
+
+    SourceError for unknown labels, and where nothing is labelled that scores are to be made on.
+    """
     rows, cols = (-(-side // CELL_PX) for side in scene.window.shape)
-    counts = np.zeros((rows, cols, channels), np.int64)
-    total, squares, pixels = np.zeros(len(scene.scene.bands)), np.zeros(len(scene.scene.bands)), 0
-    blocks = list(blocks_of(scene.window, BLOCK_PX))
-    step = -(-len(blocks) // STATISTICS_BLOCKS)
-    for number, block in enumerate(blocks):
-        targets = scene.label_values(block)
-        targets = np.where(scene.in_held_out(block), IGNORED, targets) if scene.held_out else targets
+    counts = np.zeros((rows, cols, channels + 1), np.int64)
+    labelled: list[Window] = []
+    held_out = 0
+    for block in blocks_of(scene.window, BLOCK_PX):
+        everything = scene.labels.read(block)
+        targets = _for_training(scene, block, everything)
+        held_out += int(np.count_nonzero(everything != targets))
         at = Window(
             block.row // CELL_PX,
             block.col // CELL_PX,
@@ -58,13 +65,36 @@ def index_labels(scene: LabelledScene, channels: int) -> LabelIndex:
             -(-block.width // CELL_PX),
         )
         counts[at.within(Window(0, 0, rows, cols))] = _count_cells(targets, channels)
-        if number % step == 0:
-            values, valid = scene.scene.read_window(block)
-            learned = values[:, valid & (targets != IGNORED)].astype(np.float64)
-            total += learned.sum(axis=1)
-            squares += (learned**2).sum(axis=1)
-            pixels += learned.shape[1]
-    return LabelIndex(counts, total, squares, pixels)
+        if (targets != IGNORED).any():
+            labelled.append(block)
+    if scene.held_out and not held_out:
+        names = ", ".join(region.name for region in scene.held_out)
+        raise SourceError(f"no pixel in its validation regions ({names}) is labelled", scene.labels.path)
+    if scene.split != "train" and not labelled:
+        raise SourceError(
+            f"no pixel is labelled, so that there is nothing to score in split {scene.split}",
+            scene.labels.path,
+        )
+    return LabelIndex(counts, *_measure(scene, labelled[:: -(-len(labelled) // STATISTICS_BLOCKS) or 1]))
+
+
+def _for_training(scene: LabelledScene, block: Window, targets: np.ndarray) -> np.ndarray:
+    if not scene.held_out:
+        return targets
+    return np.where(scene.in_held_out(block), np.uint8(IGNORED), targets)
+
+
+def _measure(scene: LabelledScene, blocks: Sequence[Window]) -> tuple[np.ndarray, np.ndarray, int]:
+    """Sums of the raw values per band and of their squares, over how many valid and labelled pixels."""
+    total, squares, pixels = np.zeros(len(scene.scene.bands)), np.zeros(len(scene.scene.bands)), 0
+    for block in blocks:
+        values, valid = scene.scene.read_window(block)
+        targets = _for_training(scene, block, scene.labels.read(block))
+        learned = values[:, valid & (targets != IGNORED)].astype(np.float64)
+        total += learned.sum(axis=1)
+        squares += (learned**2).sum(axis=1)
+        pixels += learned.shape[1]
+    return total, squares, pixels
 
 
 def _count_cells(targets: np.ndarray, channels: int) -> np.ndarray:
@@ -72,7 +102,11 @@ def _count_cells(targets: np.ndarray, channels: int) -> np.ndarray:
     padded = np.full((height, width), IGNORED, np.uint8)
     padded[: targets.shape[0], : targets.shape[1]] = targets
     cells = padded.reshape(height // CELL_PX, CELL_PX, width // CELL_PX, CELL_PX)
-    return np.stack([(cells == channel).sum(axis=(1, 3)) for channel in range(channels)], axis=-1)
+    several = (cells >= channels) & (cells != IGNORED)
+    return np.stack(
+        [*((cells == channel).sum(axis=(1, 3)) for channel in range(channels)), several.sum(axis=(1, 3))],
+        axis=-1,
+    )
 
 
 @dataclass(frozen=True)
@@ -104,10 +138,11 @@ class Draw:
 class PatchSampler:
     """Draws patches so that rare classes are seen.
 
-    A draw picks a channel, then a cell in proportion to its pixels of that channel (times its scene's
-    weight), then the zoom and the place of the patch around the cell. balance: 0 picks channels as often as
-    they occur, 1 all equally often; between them, in proportion to frequency ** (1 - balance). No patch
-    shares ground with a region that is held out. The same generator state gives the same draw.
+    A draw picks a channel (pixels that may be of several are one more), then a cell in proportion to its pixels of
+    that channel (times its scene's weight), then the zoom and the place of the patch around the cell. balance: 0
+    picks channels as often as they occur, 1 all equally often; between them, in proportion to frequency **
+    (1 - balance). No patch shares ground with a region that is held out. The same generator state gives the same
+    draw. statistics: of the pixels that are trained on. A class that none of them has is warned of.
     """
 
     def __init__(
@@ -119,12 +154,15 @@ class PatchSampler:
         balance: float,
     ) -> None:
         self._scenes, self._crop_px, self._zoom = scenes, crop_px, zoom
+        self.statistics = Statistics.of(indexes)
         cells = [_cells(number, index.counts) for number, index in enumerate(indexes)]
         self._places = np.concatenate([places for places, _ in cells])
         mass = np.concatenate([counts * scenes[n].weight for n, (_, counts) in enumerate(cells)])
-        if not mass.sum():
-            raise SpecError("no labelled pixel is left to train on: all are nodata, ignored or held out")
         share = mass.sum(axis=0) / mass.sum()
+        names = scenes[0].labels.legend.names
+        unseen = [name for name, part in zip(names, share, strict=False) if not part]
+        if unseen:
+            LOG.warning("no pixel that is trained on has the class %s", ", ".join(unseen))
         chance = np.where(share > 0, share ** (1 - balance), 0)
         self._channel_ends = np.cumsum(chance / chance.sum())
         self._cell_ends = np.cumsum(mass, axis=0)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -11,37 +12,30 @@ import shapely
 from shapely.affinity import affine_transform
 from shapely.geometry.base import BaseGeometry
 
-from geoseg.errors import SourceError, SpecError
+from geoseg.errors import SpecError
 from geoseg.grid.window import Window
-from geoseg.io.classmap import ClassMap
 from geoseg.io.regions import NamedPolygon, read_polygons
 from geoseg.io.sources import Scene, open_scene
 from geoseg.legend import Legend
 from geoseg.pixels.burn import burn
 from geoseg.spec import InputSpec
 from geoseg.train.config import RegionChoice, SceneEntry, Split, TrainConfig
+from geoseg.train.ground import Ground, check_ground
+from geoseg.train.labels import IGNORED, SceneLabels, open_scene_labels
 
-IGNORED = 255
-"""Target value of pixels that neither teach nor score."""
-
+LOG = logging.getLogger(__name__)
 EDGE_PX = 0.01
 """A patch reaching no further into a held-out region only touches it: map coordinates are rounded."""
 
 
 @dataclass(frozen=True)
 class LabelledScene:
-    """A scene with labels on the same grid.
-
-    channels: (256,) uint8, from label value to the network's channel, or IGNORED. known: (256,) bool, label
-    values that are a class or are to be ignored. held_out: the regions kept for validation.
-    """
+    """A scene with its labels. held_out: the regions kept for validation."""
 
     scene: Scene
-    labels: ClassMap
+    labels: SceneLabels
     split: Split
     weight: float
-    channels: np.ndarray = field(repr=False, compare=False)
-    known: np.ndarray = field(repr=False, compare=False)
     held_out: tuple[NamedPolygon, ...] = ()
 
     @property
@@ -49,7 +43,7 @@ class LabelledScene:
         return self.scene.grid.window
 
     def read(self, window: Window) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Pixels (band, row, col), targets (row, col) uint8 and validity (row, col) bool.
+        """Pixels (band, row, col), targets (row, col) uint8 as of SceneLabels.read, and validity (row, col) bool.
 
         Invalid pixels hold zeros, and their target is IGNORED; so does what sticks out of the raster.
         """
@@ -59,23 +53,10 @@ class LabelledScene:
         targets = np.full(window.shape, IGNORED, np.uint8)
         valid = np.zeros(window.shape, bool)
         pixels[at], valid[at[1:]] = self.scene.read_window(inside)
-        targets[at[1:]] = self.channels[self.labels.read(inside)]
+        targets[at[1:]] = self.labels.read(inside)
         targets[~valid] = IGNORED
         pixels[:, ~valid] = 0
         return pixels, targets, valid
-
-    def label_values(self, window: Window) -> np.ndarray:
-        """Targets of a window inside the raster; SourceError for a label value that is not known."""
-        values = self.labels.read(window)
-        strange = np.unique(values[~self.known[values]])
-        if strange.size:
-            names = ", ".join(map(str, strange[:5]))
-            raise SourceError(
-                f"holds the label value{'s' * (strange.size > 1)} {names}, neither a class nor ignored",
-                self.labels.path,
-            )
-        targets: np.ndarray = self.channels[values]
-        return targets
 
     def touches_held_out(self, window: Window) -> bool:
         """True where a window shares ground with a region kept for validation."""
@@ -103,21 +84,8 @@ class LabelledScene:
 
 def open_labelled(entry: SceneEntry, wants: InputSpec, legend: Legend) -> LabelledScene:
     """Open a scene and its labels; SourceError or ModelError where they do not fit together or the model."""
-    scene = open_scene(str(entry.scene), wants)
-    labels = ClassMap.open(str(entry.labels))
-    if not scene.grid.same_place(labels.grid):
-        raise SourceError(
-            f"labels are {labels.grid.width} x {labels.grid.height} px and the scene {entry.scene.name} is "
-            f"{scene.grid.width} x {scene.grid.height} px, or they lie elsewhere: both must share one grid",
-            entry.labels,
-        )
-    channels = np.full(256, IGNORED, np.uint8)
-    channels[list(legend.ids)] = np.arange(len(legend.ids))
-    known = channels != IGNORED
-    known[list(entry.ignore)] = True
-    if labels.nodata is not None and labels.nodata not in legend.ids:
-        known[labels.nodata] = True
-    opened = LabelledScene(scene, labels, entry.split, entry.weight, channels, known)
+    scene = open_scene(str(entry.scene), wants, entry.bands)
+    opened = LabelledScene(scene, open_scene_labels(entry, scene.grid, legend), entry.split, entry.weight)
     if entry.validation_regions is None:
         return opened
     return replace(opened, held_out=_chosen(entry.validation_regions, opened))
@@ -139,7 +107,39 @@ def open_scenes(
     """All scenes of a run, after the check that no ground lies on both sides of a split."""
     entries = tuple(entries)
     check_splits(entries)
-    return tuple(open_labelled(entry, wants, config.legend) for entry in entries)
+    opened = tuple(open_labelled(entry, wants, config.legend) for entry in entries)
+    for scene in opened:
+        gsd = scene.scene.grid.gsd_m
+        if gsd is not None and not wants.gsd_m[0] <= gsd <= wants.gsd_m[1]:
+            LOG.warning(
+                "%s: pixels are %.3g m on the ground, outside gsd_m (%g to %g m)",
+                scene.scene.path,
+                gsd,
+                *wants.gsd_m,
+            )
+    _check_mapped_names(entries, opened)
+    check_ground(
+        [
+            Ground(scene.scene.path, scene.scene.grid, scene.split, scene.held_out)
+            for entry, scene in zip(entries, opened, strict=True)
+            if not entry.nominal
+        ]
+    )
+    return opened
+
+
+def _check_mapped_names(entries: Sequence[SceneEntry], opened: Sequence[LabelledScene]) -> None:
+    """SpecError for a name in map_class that no labels hold: scenes share a mapping, and few hold all classes."""
+    found = frozenset[str]().union(*(scene.labels.found for scene in opened))
+    for entry in entries:
+        missing = [name for name in entry.map_class if name not in found]
+        if missing:
+            theirs = ", ".join(sorted(found - set(map(str, range(256)))))
+            raise SpecError(
+                f"map_class speaks of {missing[0]!r}, but no labels of the run hold such a class; "
+                + (f"they hold {theirs}" if theirs else "they are known by their values only"),
+                entry.labels,
+            )
 
 
 def check_splits(entries: Iterable[SceneEntry]) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 from geoseg.train.data import Example
-from geoseg.train.scenes import IGNORED
+from geoseg.train.labels import SET
 
 BINS = 15
 CALIBRATION_STEP = 7
@@ -18,20 +18,29 @@ CALIBRATION_STEP = 7
 
 
 def confusion_of(chosen: Tensor, targets: Tensor, channels: int) -> Tensor:
-    """(channel, channel) int64: pixels by target (rows) and chosen channel (columns); none IGNORED."""
-    scored = targets != IGNORED
-    pairs = targets[scored] * channels + chosen[scored]
-    return torch.bincount(pairs, minlength=channels**2).reshape(channels, channels)
+    """(channel + 1, channel) int64: pixels by target (rows) and chosen channel (columns); none IGNORED.
+
+    The last row counts the pixels of which only a set of classes is known, and the chosen one is not in it: wrong
+    for certain. Where it is in the set, nobody knows, and the pixel is left out.
+    """
+    known = targets < channels
+    wrong = (targets >= SET) & ((targets - SET).bitwise_right_shift(chosen) & 1 == 0)
+    pairs = torch.cat([targets[known] * channels + chosen[known], channels**2 + chosen[wrong]])
+    return torch.bincount(pairs, minlength=(channels + 1) * channels).reshape(channels + 1, channels)
 
 
 def iou_of(confusion: Tensor) -> Tensor:
-    """Intersection over union per class; NaN for a class that is neither labelled nor mapped."""
+    """Intersection over union per class; NaN for a class that no label has, mapped or not.
+
+    confusion: as confusion_of gives it; its last row are false positives of the class that was chosen.
+    """
     hit = confusion.diagonal().double()
-    return hit / (confusion.sum(0) + confusion.sum(1) - hit)
+    truth = confusion[: len(hit)].sum(1)
+    return torch.where(truth > 0, hit / (confusion.sum(0) + truth - hit), torch.nan)
 
 
 def mean_iou(confusion: Tensor) -> float:
-    """Over the classes that are labelled or mapped."""
+    """Over the classes that are labelled: the same ones at each validation, whatever is mapped."""
     return float(iou_of(confusion).nanmean())
 
 
@@ -39,7 +48,7 @@ def mean_iou(confusion: Tensor) -> float:
 class Outcome:
     """How a network did.
 
-    confusion: (channel, channel) int64. logits (pixel, channel), targets (pixel,): a sample, for calibration.
+    confusion: (channel + 1, channel) int64. logits (pixel, channel), targets (pixel,): a sample, for calibration.
     """
 
     confusion: Tensor
@@ -52,13 +61,13 @@ def score(network: nn.Module, batches: Iterable[Example], channels: int) -> Outc
     """Map labelled batches with a network."""
     network.eval()
     device = next(network.parameters()).device
-    confusion = torch.zeros(channels, channels, dtype=torch.int64)
+    confusion = torch.zeros(channels + 1, channels, dtype=torch.int64)
     logits, targets = [], []
     for pixels, truth in batches:
         answer: Tensor = network(pixels.to(device)).float().cpu()
         confusion += confusion_of(answer.argmax(1), truth, channels)
         thin = (..., slice(None, None, CALIBRATION_STEP), slice(None, None, CALIBRATION_STEP))
-        scored = truth[thin] != IGNORED
+        scored = truth[thin] < channels
         logits.append(answer[thin].movedim(1, -1)[scored])
         targets.append(truth[thin][scored])
     return Outcome(confusion, torch.cat(logits), torch.cat(targets))
@@ -88,3 +97,20 @@ def calibration_error(outcome: Outcome, temperature: float) -> float:
         return 0.0
     probabilities = (outcome.logits / temperature).softmax(1)
     return float(multiclass_calibration_error(probabilities, outcome.targets, probabilities.shape[1], BINS))
+
+
+def reliability(outcome: Outcome, temperature: float) -> list[tuple[float, float, int]]:
+    """The reliability curve: (mean confidence, share that is right, pixels) of each bin that has pixels.
+
+    The bins are those of `calibration_error`, the mean over pixels of how far the two shares lie apart.
+    """
+    confidence, chosen = (outcome.logits / temperature).softmax(1).double().max(1)
+    right = (chosen == outcome.targets).double()
+    bins = (confidence * BINS).long().clamp(max=BINS - 1)
+    pixels = torch.bincount(bins, minlength=BINS)
+    sure, hit = (torch.bincount(bins, weights=values, minlength=BINS) for values in (confidence, right))
+    return [
+        (float(sure[i] / pixels[i]), float(hit[i] / pixels[i]), int(pixels[i]))
+        for i in range(BINS)
+        if pixels[i]
+    ]

@@ -26,18 +26,25 @@ def labels_of(side_px: int = SIDE_PX) -> np.ndarray:
     return labels
 
 
+def place_of(seed: int) -> Affine:
+    """Scenes of other seeds lie beside the first, with a gap."""
+    return TRANSFORM @ Affine.translation(seed * 2 * SIDE_PX, 0)
+
+
 def write_scene(folder: Path, name: str, labels: np.ndarray, seed: int = 0) -> None:
-    """An image whose colors tell the classes, with noise, and its labels."""
+    """An image whose colors tell the classes, with noise, and its labels; each seed has a place of its own."""
     noise = np.random.default_rng(seed).normal(0, 8, (3, *labels.shape))
     image = np.clip(COLORS[np.minimum(labels, 5)].transpose(2, 0, 1) + noise, 0, 255).astype(np.uint8)
-    write(folder / f"{name}.tif", image)
-    write(folder / f"{name}_labels.tif", labels[None])
+    write(folder / f"{name}.tif", image, place_of(seed))
+    write(folder / f"{name}_labels.tif", labels[None], place_of(seed))
 
 
-def write(path: Path, bands: np.ndarray) -> None:
+def write(
+    path: Path, bands: np.ndarray, transform: Affine = TRANSFORM, crs: str | None = "EPSG:32640"
+) -> None:
     count, height, width = bands.shape
     profile = {"driver": "GTiff", "count": count, "height": height, "width": width, "dtype": bands.dtype}
-    with rasterio.open(path, "w", crs="EPSG:32640", transform=TRANSFORM, **profile) as dataset:
+    with rasterio.open(path, "w", crs=crs, transform=transform, **profile) as dataset:
         dataset.write(bands)
 
 

@@ -11,6 +11,7 @@ from geoseg.train.scenes import check_splits
 from tests.train.scenes import settings
 
 CLASSES = settings()["classes"]
+AB = {"scene": "a.tif", "labels": "b.tif"}
 
 
 def write(folder, values):
@@ -33,6 +34,52 @@ def write(folder, values):
         ({"datasets": [{"scene": "a.tif"}]}, "datasets.0.labels: "),
         ({"datasets": [{"scene": "a.tif", "labels": "b.tif", "ignore": [1]}]}, "which are classes"),
         ({"demo": {"seeds": []}}, "demo.seeds"),
+        ({"demo": {"seeds": [1], "map_class": {"sea": "water"}}}, "demo: demo scenes have no class 'sea'"),
+        (
+            {"demo": {"seeds": [1], "map_class": {"water": "sea"}}},
+            "demo.map_class.water: no class is named sea",
+        ),
+        ({"demo": {"seeds": [1]}, "classes": CLASSES[:2]}, "demo.map_class.land: no class is named land"),
+        ({"datasets": [{**AB, "class_field": "x", "every_polygon": "road"}]}, "not both"),
+        ({"datasets": [{**AB, "every_polygon": "sea"}]}, "datasets.0.every_polygon: no class is named sea"),
+        (
+            {"datasets": [{**AB, "every_polygon": "road", "map_class": {"a": "road"}}]},
+            "every_polygon has none",
+        ),
+        ({"datasets": [{**AB, "class_field": "x", "ignore": [0]}]}, "ignore is for values of a raster"),
+        ({"datasets": [{**AB, "background": "land"}]}, "with map_class: {0: ...}"),
+        (
+            {"datasets": [{**AB, "ignore": [7], "map_class": {7: "road"}}]},
+            "7 is both ignored and in map_class",
+        ),
+        (
+            {"datasets": [{**AB, "map_class": {7: ["road", "sea"]}}]},
+            "datasets.0.map_class.7: no class is named sea",
+        ),
+        (
+            {"datasets": [{**AB, "map_class": {7: {"no": ["road"]}}}]},
+            "datasets.0.map_class.7: give a class, a list",
+        ),
+        (
+            {"datasets": [{**AB, "map_class": {7: {"not": "road"}}}]},
+            "datasets.0.map_class.7: give a class, a list",
+        ),
+        ({"datasets": [{**AB, "map_class": {7: 3}}]}, "datasets.0.map_class.7: give a class, a list"),
+        ({"datasets": [{**AB, "map_class": {7: []}}]}, "datasets.0.map_class.7: give a class, a list"),
+        (
+            {"datasets": [{**AB, "every_polygon": {"not": []}}]},
+            "datasets.0.every_polygon: give a class, a list",
+        ),
+        ({"datasets": [{**AB, "bands": [0]}]}, "datasets.0.bands.0: "),
+        ({"loss": {"cross_entropy": 0, "dice": 0}}, "loss: all losses have weight 0"),
+        ({"loss": {"lovas": 1}}, "loss.lovas: Extra inputs"),
+        ({"loss": {"focal": float("inf")}}, "loss.focal: "),
+        (
+            {"loss": {"cross_entropy": 0}, "datasets": [{**AB, "map_class": {7: ["road", "land"]}}]},
+            "learn from",
+        ),
+        ({"loss": {"class_weights": {"road": 0}}}, "loss.class_weights.road: "),
+        ({"augment": {"rotate": 2}}, "augment.rotate"),
     ],
 )
 def test_a_fault_is_one_line_with_the_file(tmp_path, changes, said):

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+
 import numpy as np
 import pytest
+import rasterio
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils.data import DataLoader
 
 from geoseg.errors import SourceError, SpecError
 from geoseg.grid.window import Window
@@ -13,10 +18,11 @@ from geoseg.spec import SegmentSpec
 from geoseg.train.augment import Augmentation, resized
 from geoseg.train.config import AugmentSettings, SceneEntry, load_config
 from geoseg.train.data import ScoredPatches, TrainingPatches
-from geoseg.train.sampling import PatchSampler, Statistics, index_labels
-from geoseg.train.scenes import IGNORED, open_scenes
-from geoseg.train.trainer import wants_of
-from tests.train.scenes import SIDE_PX, labels_of, write, write_regions, write_run, write_scene
+from geoseg.train.labels import IGNORED, SET
+from geoseg.train.material import wants_of
+from geoseg.train.sampling import LabelIndex, PatchSampler, Statistics, index_labels
+from geoseg.train.scenes import open_scenes
+from tests.train.scenes import SIDE_PX, TRANSFORM, labels_of, write, write_regions, write_run, write_scene
 
 BOXES = {"middle": (100.0, 160.0, 90.0, 200.0), "corner": (300.4, 384.0, 0.0, 77.7), "rest": (0, 384, 0, 384)}
 KEPT = ("middle", "corner")
@@ -37,6 +43,11 @@ def scene(tmp_path_factory):
     return opened(folder, validation_regions=regions.model_copy(update={"names": KEPT}))[0]
 
 
+@pytest.fixture(scope="module")
+def index(scene):
+    return index_labels(scene, 5)
+
+
 def inside_kept(window: Window) -> bool:
     """An independent referee: open rectangles that overlap."""
     return any(
@@ -48,8 +59,8 @@ def inside_kept(window: Window) -> bool:
 
 @settings(max_examples=150, deadline=None)
 @given(seed=st.integers(0, 2**32), low=st.floats(0.5, 1), high=st.floats(1, 2), balance=st.floats(0, 1))
-def test_no_training_patch_touches_a_region_kept_for_validation(scene, seed, low, high, balance):
-    sampler = PatchSampler([scene], [index_labels(scene, 5)], 64, (low, high), balance)
+def test_no_training_patch_touches_a_region_kept_for_validation(scene, index, seed, low, high, balance):
+    sampler = PatchSampler([scene], [index], 64, (low, high), balance)
     rng = np.random.default_rng(seed)
     for _ in range(20):
         window = sampler.draw(rng).window
@@ -102,11 +113,12 @@ def test_balance_draws_rare_classes_more_often(tmp_path):
     assert share[1.0] > 0.45
 
 
-def test_the_index_counts_labels_and_measures_bands(scene):
-    index = index_labels(scene, 5)
+def test_the_index_counts_labels_and_measures_bands(scene, index):
     kept = scene.in_held_out(scene.window)
     labels = np.where(kept, 0, labels_of())
-    np.testing.assert_array_equal(index.counts.sum((0, 1)), np.bincount(labels.ravel(), minlength=6)[1:])
+    counted = index.counts.sum((0, 1))
+    np.testing.assert_array_equal(counted[:5], np.bincount(labels.ravel(), minlength=6)[1:])
+    assert counted[5] == 0
     pixels = scene.read(scene.window)[0][:, labels > 0].astype(float)
     measured = Statistics.of([index])
     np.testing.assert_allclose(measured.mean, pixels.mean(axis=1), atol=1e-3)
@@ -118,7 +130,7 @@ def test_a_label_outside_the_classes_is_one_line(tmp_path):
     labels = labels_of()
     labels[200, 200] = 9
     write(tmp_path / "town_labels.tif", labels[None])
-    with pytest.raises(SourceError, match=r"town_labels\.tif: holds the label value 9"):
+    with pytest.raises(SourceError, match=r"town_labels\.tif: holds label values that are no class: 9;"):
         index_labels(opened(tmp_path)[0], 5)
 
 
@@ -146,10 +158,10 @@ def test_patches_depend_on_seed_and_number_only(scene):
     assert not np.array_equal(one[1][0], one[2][0])
 
 
-def test_changes_keep_shape_and_never_invent_labels(scene):
+def test_changes_keep_shape_and_never_invent_labels(scene, index):
     always = AugmentSettings(color=1, haze=1, blur=1, jpeg=1, noise=1, cutout=1)
     patch = resized(*scene.read(Window(-10, 0, 80, 80)), 64)
-    pixels, targets, valid = Augmentation(always, photometric=True)(*patch)
+    pixels, targets, valid = Augmentation(always, photometric=True)(*patch, Statistics.of([index]))
     assert (pixels.shape, targets.shape, str(pixels.dtype)) == ((3, 64, 64), (64, 64), "torch.uint8")
     assert set(targets.unique().tolist()) <= {0, 1, 2, 3, 4, IGNORED}
     assert (targets[~valid] == IGNORED).all()
@@ -179,6 +191,127 @@ def test_a_scene_smaller_than_a_crop_is_padded(tmp_path):
     _, targets, valid = scene.read(window)
     assert valid.sum() == 40 * 40
     assert (targets[~valid] == IGNORED).all()
+
+
+def test_pixels_of_several_classes_are_drawn_and_told_as_sets(tmp_path):
+    """A data set that labels buildings only, in one corner: its background is drawn, too, as anything else."""
+    write_run(tmp_path)
+    labels = np.zeros((SIDE_PX, SIDE_PX), np.uint8)
+    labels[:64, :64] = 1
+    write_scene(tmp_path, "town", labels)
+    scene = opened(tmp_path, validation_regions=None, ignore=(), map_class={"0": {"not": ("building",)}})[0]
+    index = index_labels(scene, 5)
+    assert index.counts.sum((0, 1)).tolist() == [64 * 64, 0, 0, 0, 0, SIDE_PX**2 - 64 * 64]
+    sampler = PatchSampler([scene], [index], 64, (1, 1), 1.0)
+    still = Augmentation(
+        AugmentSettings(color=0, haze=0, blur=0, jpeg=0, noise=0, cutout=0), photometric=True
+    )
+    patches = TrainingPatches([scene], sampler, still, (1, 2, 3), 64, 40, seed=0)
+    told = torch.stack([patches[number][1] for number in range(40)])
+    assert set(told.unique().tolist()) == {0, SET + 0b11110}
+    with_buildings = (told == 0).any((1, 2)).float().mean()
+    assert 0.3 < with_buildings < 0.8
+    scored = ScoredPatches([scene], SegmentSpec(128, 0), (0, 0, 0), held_out_only=False)
+    assert set(torch.stack([scored[i][1] for i in range(len(scored))]).unique().tolist()) == {
+        0,
+        SET + 0b11110,
+    }
+
+
+@pytest.mark.parametrize("dtype", ["uint16", "int16", "float32"])
+def test_patches_of_other_bands_and_types(tmp_path, dtype):
+    """Four bands of which three are taken, in another order; all changes on."""
+    path = write_run(tmp_path, bands=["nir", "red", "green"], dtype=dtype)
+    levels = np.array([100, 200, 300, 400])[:, None, None]
+    noise = np.random.default_rng(0).normal(0, 9, (4, SIDE_PX, SIDE_PX))
+    write(tmp_path / "town.tif", (levels + noise).astype(dtype))
+    config = load_config(path, {})
+    scene = opened(tmp_path, bands=(4, 1, 2))[0]
+    sampler = PatchSampler([scene], [index_labels(scene, 5)], 64, (0.6, 1.6), 0.5)
+    assert np.allclose(sampler.statistics.mean, (400, 100, 200), atol=2)
+    always = AugmentSettings(rotate=1, color=1, blur=1, noise=1, cutout=1)
+    pixels, targets = TrainingPatches(
+        [scene], sampler, Augmentation(always, photometric=False), (1, 2, 3), config.crop_px, 3, seed=0
+    )[2]
+    assert (tuple(pixels.shape), str(pixels.dtype)) == ((3, 64, 64), f"torch.{dtype}")
+    assert (targets == IGNORED).any()
+
+
+def test_forked_workers_read_what_their_parent_would(tmp_path):
+    """Though the parent has the rasters open, and a worker would share its place in each file."""
+    write_run(tmp_path)
+    side, layout = (
+        2048,
+        {"driver": "GTiff", "tiled": True, "blockxsize": 64, "blockysize": 64, "compress": "deflate"},
+    )
+    values = np.random.default_rng(0).integers(1, 6, (3, side, side), np.uint8)
+    for name, bands in (("town", values), ("town_labels", values[:1])):
+        profile = {
+            "count": len(bands),
+            "height": side,
+            "width": side,
+            "dtype": "uint8",
+            "transform": TRANSFORM,
+        }
+        with rasterio.open(tmp_path / f"{name}.tif", "w", crs="EPSG:32640", **layout, **profile) as dataset:
+            dataset.write(bands)
+    scene = opened(tmp_path, validation_regions=None)[0]
+    scene.read(Window(0, 0, 8, 8))
+    counts = np.zeros((side // 64, side // 64, 6), np.int64)
+    counts[..., :5] = 1
+    sampler = PatchSampler([scene], [LabelIndex(counts, np.ones(3), np.ones(3), 1)], 64, (1, 1), 0.5)
+    still = Augmentation(
+        AugmentSettings(color=0, haze=0, blur=0, jpeg=0, noise=0, cutout=0), photometric=True
+    )
+    patches = TrainingPatches([scene], sampler, still, (1, 2, 3), 64, 160, seed=0)
+    loader = DataLoader(patches, 8, num_workers=4, multiprocessing_context="fork")
+    read = torch.cat([pixels for pixels, _ in loader])
+    assert torch.equal(read, torch.stack([patches[number][0] for number in range(160)]))
+
+
+def test_a_class_that_is_never_trained_on_is_warned_of(tmp_path, caplog):
+    write_run(tmp_path)
+    write_scene(tmp_path, "town", np.minimum(labels_of(), 4))
+    scene = opened(tmp_path)[0]
+    with caplog.at_level(logging.WARNING):
+        PatchSampler([scene], [index_labels(scene, 5)], 64, (1, 1), 0.5)
+    assert caplog.messages == ["no pixel that is trained on has the class water"]
+
+
+def test_a_split_without_labels_is_one_line(tmp_path):
+    write_run(tmp_path)
+    write_scene(tmp_path, "town", np.zeros((SIDE_PX, SIDE_PX), np.uint8))
+    scene = opened(tmp_path, validation_regions=None, split="test")[0]
+    with pytest.raises(
+        SourceError, match=r"town_labels\.tif: no pixel is labelled.*nothing to score in split test"
+    ):
+        index_labels(scene, 5)
+
+
+def test_regions_without_labels_are_one_line(tmp_path):
+    write_run(tmp_path)
+    labels = labels_of()
+    labels[250:] = 0
+    write_scene(tmp_path, "town", labels)
+    with pytest.raises(SourceError, match=r"no pixel in its validation regions \(south\) is labelled"):
+        index_labels(opened(tmp_path)[0], 5)
+
+
+def test_bands_are_measured_where_labels_are(tmp_path):
+    """However few blocks hold any."""
+    write_run(tmp_path)
+    side = 512 * 12
+    labels = np.zeros((1, 512, side), np.uint8)
+    labels[:, :40, -40:] = 3
+    write(tmp_path / "town_labels.tif", labels)
+    write(tmp_path / "town.tif", np.full((3, 512, side), 77, np.uint8))
+    for blocks in (1, 5, 96):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("geoseg.train.sampling.STATISTICS_BLOCKS", blocks)
+            assert (
+                Statistics.of([index_labels(opened(tmp_path, validation_regions=None)[0], 5)]).mean
+                == (77.0,) * 3
+            )
 
 
 def test_an_entry_keeps_regions_to_training(tmp_path):

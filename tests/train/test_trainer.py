@@ -2,33 +2,67 @@
 
 from __future__ import annotations
 
-import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 
-from geoseg.errors import SpecError
+from geoseg.cli import main
+from geoseg.errors import ModelError, OutputError, SourceError, SpecError
 from geoseg.grid.window import Window
 from geoseg.model.bundle import Bundle
 from geoseg.model.network import load_network
+from geoseg.report.training import read_log
 from geoseg.train.config import LossSettings, load_config
+from geoseg.train.data import TrainingPatches
 from geoseg.train.loop import learning_rate_share
 from geoseg.train.losses import WeightedLoss
 from geoseg.train.scenes import IGNORED
 from geoseg.train.scores import Outcome, calibration_error, confusion_of, find_temperature, iou_of, mean_iou
-from geoseg.train.trainer import fit, gather, new_network, train
+from geoseg.train.trainer import finish, fit, gather, learn, new_network, train, training_folder
+from tests.train.processes import apart, fill_disk
 from tests.train.scenes import labels_of, settings, write_run, write_scene
+
+SMALL = {
+    "encoder": "tu-lcnet_035",
+    "options": {"decoder_channels": 16},
+    "crop_px": 32,
+    "patch_px": 64,
+    "threads": 1,
+}
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    """A run of two steps over a scene, a demo scene and a test scene."""
+def told(tmp_path_factory):
+    """A run of two steps over a scene, a demo scene and a test scene, on the command line: its bundle, and stderr."""
     folder = tmp_path_factory.mktemp("run")
     other = {"scene": "other.tif", "labels": "other_labels.tif", "ignore": [0], "split": "test"}
     path = write_run(folder, datasets=[*settings()["datasets"], other], demo={"seeds": [7], "size": 256})
     write_scene(folder, "other", labels_of(128), seed=1)
-    return train(path, folder / "bundle")
+    done = CliRunner().invoke(main, ["train", str(path), "-o", str(folder / "bundle")])
+    assert done.exit_code == 0, done.output
+    assert done.stdout.split() == [str(folder / "bundle"), str(folder / "bundle.training" / "training.html")]
+    return folder / "bundle", done.stderr
+
+
+@pytest.fixture(scope="module")
+def run(told):
+    return told[0]
+
+
+def test_the_terminal_shows_a_line_per_validation_and_no_advertising(told):
+    lines = told[1].splitlines()
+    assert [
+        line
+        for line in lines
+        if line.startswith("step 2, 100 %") and "validation mIoU" in line and "road" in line
+    ]
+    assert len(lines) == 4, "the validation, what was kept, and the scores of validation and test"
+    assert not [
+        word for word in ("Tip", "litlogger", "GPU available", "Trainer", "Warning") if word in told[1]
+    ]
 
 
 def test_a_run_writes_a_bundle_that_maps(run):
@@ -59,6 +93,70 @@ def test_checkpoints_hold_plain_state(run):
 def test_a_log_is_kept(run):
     logged = next((run.parent / "bundle.training").rglob("metrics.csv")).read_text()
     assert "miou_validation" in logged.splitlines()[0]
+
+
+def test_a_run_ends_when_validations_stay_without_a_better_one(tmp_path, monkeypatch):
+    monkeypatch.setattr("geoseg.train.loop.mean_iou", lambda _: 0.5)
+    config = load_config(
+        write_run(tmp_path, **SMALL | {"steps": 100, "validate_every": 1, "patience": 2}), {}
+    )
+    fitted = learn(config, tmp_path / "work", False).fitted
+    assert (fitted.steps, fitted.best_step) == (3, 1)
+    assert learn(config, tmp_path / "work", False).fitted == fitted, "it is over, and stays so"
+
+
+def test_patience_without_validation_is_refused(tmp_path):
+    town = {"scene": "town.tif", "labels": "town_labels.tif", "ignore": [0]}
+    path = write_run(tmp_path, **SMALL | {"patience": 2, "datasets": [town]})
+    with pytest.raises(SpecError, match="patience counts validations, but"):
+        learn(load_config(path, {}), tmp_path / "work", False)
+
+
+def test_a_network_that_cannot_be_leaves_nothing(tmp_path):
+    with pytest.raises(ModelError, match="no network 'DeepLabV3Plus' with encoder 'nonsense'"):
+        train(write_run(tmp_path, encoder="nonsense"), tmp_path / "bundle")
+    assert not list(tmp_path.glob("bundle*"))
+
+
+@pytest.mark.parametrize("found", ["folder", "file"])
+def test_what_is_no_bundle_is_not_replaced_and_nothing_is_trained(tmp_path, found):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.jpg").touch()
+    output = tmp_path / "photos" if found == "folder" else tmp_path / "photos" / "a.jpg"
+    with pytest.raises(OutputError, match="is no model bundle, so it is not replaced"):
+        train(write_run(tmp_path), output)
+    assert not list(tmp_path.rglob("*.training"))
+
+
+def full_disk(path: Path, folder: Path) -> None:
+    """As a process of its own: learn, then a file of 100 kB fills the disk."""
+    config = load_config(path, {})
+    learned = learn(config, training_folder(folder / "bundle"), False)
+    fill_disk(100_000)
+    try:
+        finish(learned, config, folder / "bundle")
+    except OutputError as error:
+        (folder / "told").write_text(str(error))
+
+
+def test_a_full_disk_leaves_no_half_bundle(tmp_path):
+    path = write_run(tmp_path, **SMALL)
+    assert apart(full_disk, path, tmp_path) == 0
+    told = (tmp_path / "told").read_text()
+    assert told.startswith(f"{tmp_path / 'bundle'}: ") and "File too large" in told and "\n" not in told
+    assert not (tmp_path / "bundle").exists() and not list(tmp_path.glob(".bundle*"))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_image_that_breaks_in_a_loader_is_one_line(tmp_path, monkeypatch, workers):
+    def breaks(self, number):
+        raise SourceError("is broken", "town.tif", window=number)
+
+    monkeypatch.setattr(TrainingPatches, "__getitem__", breaks)
+    config = load_config(write_run(tmp_path, **SMALL | {"workers": workers}), {})
+    with pytest.raises(SourceError) as told:
+        learn(config, tmp_path / "work", False)
+    assert str(told.value) == "town.tif: is broken"
 
 
 def test_demo_scenes_make_up_their_share(tmp_path):
@@ -97,10 +195,10 @@ def test_ignored_pixels_do_not_move_the_loss(tmp_path):
 def test_confusion_and_iou_by_hand():
     chosen, targets = torch.tensor([0, 0, 1, 1, 2]), torch.tensor([0, 1, 1, IGNORED, 1])
     confusion = confusion_of(chosen, targets, 4)
-    assert confusion.tolist() == [[1, 0, 0, 0], [1, 1, 1, 0], [0, 0, 0, 0], [0, 0, 0, 0]]
-    assert iou_of(confusion)[:3].tolist() == [0.5, pytest.approx(1 / 3), 0.0]
-    assert math.isnan(iou_of(confusion)[3])
-    assert mean_iou(confusion) == pytest.approx(5 / 18)
+    assert confusion[:4].tolist() == [[1, 0, 0, 0], [1, 1, 1, 0], [0, 0, 0, 0], [0, 0, 0, 0]]
+    assert iou_of(confusion)[:2].tolist() == [0.5, pytest.approx(1 / 3)]
+    assert iou_of(confusion)[2:].isnan().all(), "no label has them, though one is mapped"
+    assert mean_iou(confusion) == pytest.approx(5 / 12)
 
 
 def test_the_temperature_undoes_a_scaling():
@@ -122,10 +220,12 @@ def test_fill_is_the_rounded_mean(tmp_path):
 def test_the_time_limit_ends_a_run_in_good_order(tmp_path):
     config = load_config(write_run(tmp_path, steps=10_000, max_minutes=0.01), {})
     material = gather(config, tmp_path / "work")
-    fit(new_network(config, material), config, material, tmp_path / "work", progress_bar=False)
+    fit(new_network(config, material), config, material, tmp_path / "work", False)
     checkpoint = torch.load(tmp_path / "work" / "checkpoints" / "last.ckpt", weights_only=True)
     assert 1 <= checkpoint["global_step"] < 200
-    assert any("miou_validation" in key for key in map(str, checkpoint["callbacks"]))
+    scores = [row["step"] for row in read_log(tmp_path / "work") if "miou_validation" in row]
+    assert scores[-1] == checkpoint["global_step"], "the last validation still ran"
+    assert checkpoint["geoseg"]["over"]
 
 
 @pytest.mark.parametrize("split", ["train", "validation"])
@@ -140,6 +240,6 @@ def test_runs_without_regions_end_with_weights(tmp_path, split):
     material = gather(config, tmp_path / "work")
     network = new_network(config, material)
     before = network.body.segmentation_head[0].weight.clone()
-    fit(network, config, material, tmp_path / "work", progress_bar=False)
+    fit(network, config, material, tmp_path / "work", False)
     assert not torch.equal(before, network.body.segmentation_head[0].weight)
     assert (tmp_path / "work" / "checkpoints" / "last.ckpt").is_file()
