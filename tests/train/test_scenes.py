@@ -134,9 +134,8 @@ def test_scenes_of_other_seeds_lie_apart(tmp_path):
 @needs_data
 def test_the_bundled_models_scenes_share_no_ground_across_its_splits():
     root = Path(__file__).resolve().parents[2]
-    config = load_config(
-        root / "workflows" / "train_landcover_rgb.yaml", {**os.environ, "GEOSEG_DATA": str(DATA)}
-    )
+    places = {**os.environ, "GEOSEG_DATA": str(DATA), "GEOSEG_ENCODER": "encoder.safetensors"}
+    config = load_config(root / "workflows" / "train_landcover_rgb.yaml", places)
     scenes = open_scenes(config, config.datasets, wants_of(config))
     assert [scene.split for scene in scenes].count("train") == 5
     assert len(scenes) == 6
