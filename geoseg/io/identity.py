@@ -32,7 +32,7 @@ def source_identity(path: str, known: Mapping[str, Any] | None = None) -> dict[s
             place = place_of(member)
             entry = _version(place)
             before = (known or {}).get(member)
-            if before and {k: before.get(k) for k in entry} == entry:
+            if before and entry.get("tag", "") is not None and {k: before.get(k) for k in entry} == entry:
                 found[member] = before
             else:
                 found[member] = {**entry, **_digest(place, entry)}

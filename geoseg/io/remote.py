@@ -29,6 +29,7 @@ T = TypeVar("T")
 
 _URL = re.compile(r"^(s3|gs|az|https?)://([^/]+)(?:/(.*))?$", re.DOTALL)
 _NO_BUCKET = re.compile("NoSuchBucket|ContainerNotFound|bucket does not exist")
+_SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+:/")
 _VSI = {"s3": "/vsis3/", "gs": "/vsigs/", "az": "/vsiaz/"}
 
 DENIED = "access is denied; look at the credentials in the environment"
@@ -182,7 +183,9 @@ class Remote:
         """The content in pieces, all of one version; FileExistsError where it changes meanwhile."""
         head = self.head()
         for start in range(0, head.size, PART_BYTES):
-            options: Any = {"range": (start, min(start + PART_BYTES, head.size)), "if_match": head.tag}
+            options: Any = {"range": (start, min(start + PART_BYTES, head.size))}
+            if head.tag is not None:
+                options["if_match"] = head.tag
             yield self._ask(partial(self._part, options))
 
     def _part(self, options: Any) -> bytes:
@@ -280,6 +283,8 @@ def place_of(name: str | Place) -> Place:
     """A place by its path or URL; also by what GDAL calls it. Raises ValueError for a URL that names no bucket."""
     if isinstance(name, Path | Remote):
         return name
+    if _SCHEME.match(name) and not _URL.match(name):
+        raise ValueError(f"{name} is neither a path nor a place such as s3://bucket/folder, gs:// or az://")
     for scheme, prefix in _VSI.items():
         if name.startswith(prefix):
             return Remote(f"{scheme}://{name.removeprefix(prefix)}")

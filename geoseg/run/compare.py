@@ -28,6 +28,7 @@ from geoseg.io.legends import find_classes
 from geoseg.io.qgis import store_styles
 from geoseg.io.qgis_styles import attribute_table, changed_style, class_style
 from geoseg.io.regions import read_polygons
+from geoseg.io.remote import gdal_name, is_there, place_of
 from geoseg.io.vectors import GeoPackageStore, GeoPackageWriter, output_errors
 from geoseg.legend import NODATA, Legend
 from geoseg.pixels.pixelblock import LabelBlock
@@ -266,16 +267,16 @@ def _align(rows: Sequence[Sequence[str]]) -> str:
 
 def _open(path: str, options: CompareOptions, mapper: Mapper) -> _Side:
     """A class raster, or the landcover.tif in a scene's folder with its buildings."""
-    folder = Path(path)
+    folder = place_of(path)
     landcover, buildings = path, None
-    if folder.is_dir():
+    if not is_there(path) and folder.is_dir():
         landcover = str(folder / LANDCOVER)
         if not (folder / LANDCOVER).is_file():
             raise SourceError(
                 f"holds no {LANDCOVER}; name a scene's folder of results, or a class raster", path
             )
         if (folder / VECTORS).is_file():
-            buildings = BuildingLayer.open(str(folder / VECTORS), BUILDINGS)
+            buildings = BuildingLayer.open(gdal_name(folder / VECTORS), BUILDINGS)
     source = AnyClassRaster.open(landcover, options.band)
     known = find_classes(source, options.legend)
     if known.complete:

@@ -16,6 +16,7 @@ from geoseg.io.classmap import ClassMap
 from geoseg.io.files import make_folder, publish_bytes, publish_json
 from geoseg.io.labels import LabelOptions, open_labels
 from geoseg.io.regions import NamedPolygon, read_polygons
+from geoseg.io.remote import is_there, place_of
 from geoseg.pixels.bootstrap import MIN_CELLS, Range
 from geoseg.run.errormap import write_errors
 from geoseg.stages.evaluate import Sources, score_map
@@ -122,8 +123,8 @@ def _told(timer: Callable[[str, float], None], stage: str) -> Iterator[None]:
 
 def _confidence(landcover: str, grid: GeoGrid, path: str | None) -> ClassMap | None:
     """The confidence raster that was named, or the one beside the map where it fits."""
-    beside = Path(landcover).with_name(CONFIDENCE_FILE)
-    if path is None and not beside.is_file():
+    beside = place_of(landcover).with_name(CONFIDENCE_FILE)
+    if path is None and not is_there(str(beside)):
         return None
     found = ClassMap.open(path or str(beside))
     if found.grid.same_place(grid):

@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from geoseg.errors import SpecError
+from geoseg.io.remote import Remote, place_of
 from geoseg.legend import Legend
 from geoseg.pixels.generalize import GeneralizeRules
 from geoseg.run.job_files import beside, checked, read_fields
@@ -137,6 +138,13 @@ class Job(BaseModel):
             if isinstance(scenes, list | tuple)
             else scenes
         )
+
+    @field_validator("output")
+    @classmethod
+    def _can_be_written_to(cls, output: str) -> str:
+        if isinstance(place_of(output), Remote) and output.startswith("http"):
+            raise ValueError(f"{output} can only be read; results go to disk, or to s3://, gs:// or az://")
+        return output
 
     @field_validator("workers", mode="before")
     @classmethod

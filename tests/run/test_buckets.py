@@ -333,7 +333,16 @@ def test_a_place_stays_in_its_bucket() -> None:
         Remote("s3://bucket/a.json").linked("../../c.tif")
 
 
-def test_status_reads_a_bucket(world: dict[str, Any], proxy: Proxy) -> None:
+@pytest.mark.parametrize("output", ["s3:/bucket/out", "ftp://host/out", "https://host/out"])
+def test_a_place_that_cannot_be_written_to_is_refused(tmp_path: Path, output: str) -> None:
+    refused = subprocess.run(
+        [GEOSEG, "run", "a.tif", "-o", output], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert refused.returncode == 2 and refused.stderr.count("\n") == 1 and output in refused.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_status_and_figures_read_a_bucket(world: dict[str, Any], proxy: Proxy, tmp_path: Path) -> None:
     out = str(bucket("out"))
     done = subprocess.run([GEOSEG, "status", out], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (2, f"error: {out}: holds no run of geoseg\n")
@@ -342,6 +351,12 @@ def test_status_reads_a_bucket(world: dict[str, Any], proxy: Proxy) -> None:
     )
     done = subprocess.run([GEOSEG, "status", out], capture_output=True, text=True)
     assert done.returncode == 0 and "scene  done" in done.stdout, done
+    compared = subprocess.run(
+        [GEOSEG, "compare", f"{out}/scene", f"{out}/scene/landcover.tif", "-o", str(tmp_path / "compared")],
+        capture_output=True,
+        text=True,
+    )
+    assert compared.returncode == 0, compared.stderr
     refused = subprocess.run(
         [GEOSEG, "vectorize", f"{out}/scene/landcover.tif", "-o", f"{out}/v.gpkg"],
         capture_output=True,
