@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # read when ray is imported: on loopback only
+os.environ.setdefault(
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0"
+)  # for Ray in processes of its own: on loopback only
 # Machines are shared: time decides no test. Nor does chance: the same commit tries the same cases; make soak looks for
 # others.
 settings.register_profile("geoseg", deadline=None, derandomize=True)
@@ -69,13 +71,3 @@ def _varied_network():
         last.bias.copy_((last.bias - logits.mean((0, 2, 3))) * spread)
         last.weight.mul_(spread[:, None, None, None])
     return body
-
-
-@pytest.fixture
-def two_cores():
-    """A private Ray instance of two cores, as small as a cluster gets."""
-    import ray
-
-    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
-    yield
-    ray.shutdown()

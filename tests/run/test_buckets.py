@@ -105,8 +105,11 @@ def as_on_disk(folder: Path) -> dict[str, Any]:
 
 def mapped(world: dict[str, Any], out: Remote, **options: Any) -> int:
     inputs = {name: str(put(Path(path))) for name, path in world["inputs"].items()}
-    scene = put(world["scene"])
-    return run(scene, out, world["model"], **{"engine": "local", "block_px": 128, **inputs, **options})
+    scene = {"path": str(put(world["scene"])), **inputs}
+    job = {"scenes": [scene], "output": str(out), "model": str(world["model"]), "block_px": 128, **options}
+    file = world["folder"] / "job.yaml"
+    file.write_text(json.dumps({"engine": "local", "workers": 2, **job}))
+    return subprocess.run([GEOSEG, "run", "--job", str(file)], check=False).returncode
 
 
 def assert_as_on_disk(world: dict[str, Any], out: Remote, folder: Path) -> None:

@@ -12,8 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ import numpy as np
 import pytest
 import rasterio
 
+from tests.run.nodes import cluster
 from tests.run.results import assert_equal, descendants, run, write_scene
 
 GEOSEG = str(Path(sys.executable).parent / "geoseg")
@@ -35,26 +35,6 @@ def world(tmp_path_factory: pytest.TempPathFactory, tiny_bundle: Path) -> dict[s
     for scene in scenes:
         assert run(scene, folder / "reference", tiny_bundle, report=False) == 0
     return {"scenes": scenes, "model": tiny_bundle, "reference": folder / "reference"}
-
-
-@contextmanager
-def cluster(*nodes: dict[str, Any]) -> Iterator[Any]:
-    """A real cluster of several nodes on loopback; this process does not join it."""
-    from ray.cluster_utils import Cluster
-
-    watch = {
-        "health_check_initial_delay_ms": 0,
-        "health_check_period_ms": 500,
-        "health_check_failure_threshold": 4,
-    }
-    head = {"num_cpus": 1, "include_dashboard": False, "_system_config": watch}
-    made = Cluster(initialize_head=True, head_node_args=head)
-    try:
-        made.nodes = [made.add_node(**node) for node in nodes]
-        made.wait_for_nodes()
-        yield made
-    finally:
-        made.shutdown()
 
 
 def check(world: dict[str, Any], out: Path, scenes: list[Path] | None = None) -> None:
@@ -85,7 +65,7 @@ def test_scenes_share_the_workers_and_a_lost_node_costs_nothing(
         def kill() -> None:
             while len(list(tmp_path.glob(".geoseg/large/blocks-*/*.tif"))) < 3:
                 time.sleep(0.02)
-            made.remove_node(made.nodes[0], allow_graceful=False)
+            made.kill(0)
 
         killer = threading.Thread(target=kill, daemon=True)
         killer.start()
@@ -138,13 +118,19 @@ EVENTS = ("worker_joined", "worker_lost", "retry", "waiting", "mapped", "found")
 
 
 def driver(module: str, *arguments: object) -> list[dict[str, Any]]:
-    """The events of a module that drives Ray in a process of its own; once more where Ray itself did not start."""
-    for _ in range(2):
-        done = geoseg([*map(str, arguments)], (sys.executable, "-m", module))
+    """The events of a module that drives Ray in a process of its own; again where Ray itself did not start.
+
+    On a busy machine Ray may also give up the agent that hands meters on, for the life of a process: then there are
+    none at all.
+    """
+    for turn in range(3):
+        folder = Path(str(arguments[-1]), str(turn))
+        folder.mkdir()
+        done = geoseg([*map(str, arguments[:-1]), str(folder)], (sys.executable, "-m", module))
         events = [json.loads(line) for line in done.stdout.splitlines()]
-        if events:
+        if events and events[-1].get("meters") != []:
             break
-    assert events, f"Ray did not start twice: {done.stderr[-4000:]}"
+    assert events, f"Ray did not start: {done.stderr[-4000:]}"
     died = "".join(path.read_text()[-2000:] for path in sorted(Path(events[0]["logs"]).glob("raylet*.err")))
     assert done.returncode == 0, f"{done.stderr[-4000:]}\n{died}"
     return events

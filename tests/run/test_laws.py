@@ -25,6 +25,7 @@ from geoseg.model.bundle import DEFAULT_BUNDLE
 from geoseg.run.demo import SCENE, write_demo
 from geoseg.run.engines import engine_name
 from geoseg.run.job import make_job
+from tests.run.nodes import cluster
 from tests.run.results import (
     TRANSFORM,
     assert_equal,
@@ -93,21 +94,21 @@ def test_blends_symmetries_and_resampling_obey_too(
 
 
 @pytest.mark.timeout(180)
-def test_ray_on_two_cores_gives_what_local_gives(
-    world: dict[str, Path], tmp_path: Path, two_cores: None
-) -> None:
+def test_ray_on_two_cores_gives_what_local_gives(world: dict[str, Path], tmp_path: Path) -> None:
     """Two one-core actors on two cores: the other stages must find a place beside them."""
-    assert (
-        run(world["scene"], tmp_path, world["model"], engine="ray", workers=2, block_px=128, **scored(world))
-        == 0
-    )
+    on_two_cores(world, tmp_path)
     assert_equal(world["reference"] / "scene", tmp_path / "scene")
 
 
+def on_two_cores(world: dict[str, Path], out: Path) -> None:
+    with cluster(head_cpus=2) as made:
+        ray = ("--engine", "ray", "--address", made.address, "--workers", "2")
+        done = subprocess.run(command(world, out, *ray), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.timeout(180)
-def test_an_actor_that_is_killed_costs_nothing(
-    world: dict[str, Path], tmp_path: Path, two_cores: None
-) -> None:
+def test_an_actor_that_is_killed_costs_nothing(world: dict[str, Path], tmp_path: Path) -> None:
     killed: list[int] = []
 
     def kill() -> None:
@@ -120,10 +121,7 @@ def test_an_actor_that_is_killed_costs_nothing(
 
     killer = threading.Thread(target=kill, daemon=True)
     killer.start()
-    assert (
-        run(world["scene"], tmp_path, world["model"], engine="ray", workers=2, block_px=128, **scored(world))
-        == 0
-    )
+    on_two_cores(world, tmp_path)
     assert killed
     assert_equal(world["reference"] / "scene", tmp_path / "scene")
 

@@ -185,7 +185,7 @@ def test_a_catalog_that_leads_in_a_circle_or_elsewhere_is_refused(tmp_path: Path
     made = NightJob.model_validate({"job": {"output": "o"}, "sources": [{"stac": "c.json"}]})
     for href, words in (
         ("./c.json", "links to itself"),
-        ("https://example.com/i.json", "only files are read"),
+        ("https://example.com/i.json", "only files and objects"),
     ):
         content = {"type": "Catalog", "links": [{"rel": "child", "href": href}]}
         (tmp_path / "c.json").write_text(json.dumps(content))
