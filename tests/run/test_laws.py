@@ -8,11 +8,13 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import rasterio
 import rasterio.shutil
@@ -100,36 +102,68 @@ def test_ray_on_two_cores_gives_what_local_gives(world: dict[str, Path], tmp_pat
     assert_equal(world["reference"] / "scene", tmp_path / "scene")
 
 
-def on_two_cores(world: dict[str, Path], out: Path) -> None:
+def on_two_cores(world: dict[str, Path], out: Path) -> str:
+    """Map the scene; returns the events."""
     with cluster(head_cpus=2) as made:
-        ray = ("--engine", "ray", "--address", made.address, "--workers", "2")
+        ray = ("--engine", "ray", "--address", made.address, "--workers", "2", "--json")
         done = subprocess.run(command(world, out, *ray), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@contextmanager
+def small_memory() -> Iterator[Callable[[int], None]]:
+    """A group of processes with next to no memory of its own: the kernel kills what is put there and asks for more."""
+    first = (
+        Path("/sys/fs/cgroup/memory") if Path("/sys/fs/cgroup/memory").is_dir() else Path("/sys/fs/cgroup")
+    )
+    group = first / f"geoseg-{os.getpid()}"
+    limit = (
+        "memory.max" if (Path("/sys/fs/cgroup") / "cgroup.controllers").is_file() else "memory.limit_in_bytes"
+    )
+    try:
+        group.mkdir()
+        (group / limit).write_text(str(4 << 20))
+    except OSError as error:
+        with suppress(OSError):
+            group.rmdir()
+        pytest.skip(f"no group with limited memory can be made here ({error})")
+    try:
+        yield lambda pid: (group / "cgroup.procs").write_text(str(pid)) and None
+    finally:
+        for _ in range(50):  # what was killed leaves it a little later
+            with suppress(OSError):
+                group.rmdir()
+                break
+            time.sleep(0.1)
 
 
 @pytest.mark.timeout(180)
-def test_an_actor_that_is_killed_costs_nothing(world: dict[str, Path], tmp_path: Path) -> None:
-    killed: list[int] = []
+@pytest.mark.parametrize("how", ["killed", "out of memory"])
+def test_an_actor_that_is_gone_costs_nothing(world: dict[str, Path], tmp_path: Path, how: str) -> None:
+    hit: list[psutil.Process] = []
 
-    def kill() -> None:
+    def strike(end: Callable[[psutil.Process], object]) -> None:
         while not any(tmp_path.glob(".geoseg/scene/blocks-*/*.tif")):
             time.sleep(0.02)
-        for process in descendants("ray::SegmentActor"):
-            if not killed:
-                killed.append(process.pid)
-                process.kill()
+        for process in descendants("ray::SegmentActor")[:1]:
+            hit.append(process)
+            end(process)
 
-    killer = threading.Thread(target=kill, daemon=True)
-    killer.start()
-    on_two_cores(world, tmp_path)
-    assert killed
+    with ExitStack() as stack:
+        end: Callable[[psutil.Process], object] = psutil.Process.kill
+        if how == "out of memory":
+            squeeze = stack.enter_context(small_memory())
+            end = lambda process: squeeze(process.pid)  # noqa: E731
+        threading.Thread(target=strike, args=(end,), daemon=True).start()
+        events = on_two_cores(world, tmp_path)
+    assert hit
+    assert events.count('"event": "worker_lost"') == 1
     assert_equal(world["reference"] / "scene", tmp_path / "scene")
 
 
 @pytest.mark.timeout(180)
 def test_a_private_ray_instance_listens_on_loopback_only(world: dict[str, Path], tmp_path: Path) -> None:
-    import psutil
-
     process = psutil.Popen(command(world, tmp_path, "--engine", "ray"), stderr=subprocess.DEVNULL)
     heard: set[str] = set()
     while process.poll() is None:
