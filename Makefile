@@ -19,7 +19,8 @@ demo: $(STAMP) ## map the demo scene with the bundled model, and show where the 
 	$(BIN)/geoseg demo -o demo
 
 test: $(STAMP) ## run every test
-	$(BIN)/python -m pytest -n auto --dist worksteal
+	$(BIN)/python -m pytest -n auto --dist worksteal || { \
+	    echo "what failed beside others is tried once more, alone" && $(BIN)/python -m pytest --last-failed --last-failed-no-failures none; }
 
 soak: $(STAMP) ## run the long fault tests, and all others on new random cases
 	$(BIN)/python -m pytest -m soak --timeout 7200
