@@ -152,4 +152,4 @@ def test_lower_bounds_are_versions_that_these_tests_run_with() -> None:
     for requirement in wanted:
         name, _, bound = requirement.partition(">=")
         if bound and name not in ("torch", "torchvision"):
-            assert pins[name].split(".")[:2] == bound.split("."), requirement
+            assert pins[name.partition("[")[0]].split(".")[:2] == bound.split("."), requirement

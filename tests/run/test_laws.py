@@ -139,7 +139,8 @@ def small_memory() -> Iterator[Callable[[int], None]]:
 
 
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize("how", ["killed", "out of memory"])
+# What is freed may be taken again without new pages, so that now and then the kernel has no reason to kill.
+@pytest.mark.parametrize("how", ["killed", pytest.param("out of memory", marks=pytest.mark.soak)])
 def test_an_actor_that_is_gone_costs_nothing(world: dict[str, Path], tmp_path: Path, how: str) -> None:
     hit: list[psutil.Process] = []
 
