@@ -1,6 +1,9 @@
 """What many tests share: a small network whose answers vary, as a bundle."""
 
 import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -71,3 +74,25 @@ def _varied_network():
         last.bias.copy_((last.bias - logits.mean((0, 2, 3))) * spread)
         last.weight.mul_(spread[:, None, None, None])
     return body
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
+    """A folder on a disk of so many KiB; asked again, the same disk in another size."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+
+    def resize(kib: int) -> Path:
+        options = f"size={kib}k" + (",remount" if folder.is_mount() else "")
+        made = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], capture_output=True, text=True
+        )
+        if made.returncode:
+            pytest.skip(f"no small disk can be mounted here: {made.stderr.strip()}")
+        return folder
+
+    if os.geteuid() != 0 or shutil.which("mount") is None:
+        pytest.skip("a small disk is mounted by root only")
+    yield resize
+    if folder.is_mount():
+        subprocess.run(["umount", "-l", folder], check=True)

@@ -256,11 +256,15 @@ class Remote:
         """
         for pause in PAUSES_S:
             try:
-                return request()
-            except exceptions.GenericError:
+                return self._told(request)
+            except OSError as error:
+                if error.errno != errno.EIO:
+                    raise
                 time.sleep(pause)
-            except (exceptions.BaseError, FileNotFoundError):
-                break
+        return self._told(request)
+
+    def _told(self, request: Callable[[], T]) -> T:
+        """The answer; failures as OSError, EIO where it may be otherwise the next time."""
         try:
             return request()
         except FileNotFoundError as error:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -51,28 +50,6 @@ def test_something_in_the_way_of_results(
 # A small disk
 
 
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
-    """A folder on a disk of so many KiB; asked again, the same disk in another size."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-
-    def resize(kib: int) -> Path:
-        options = f"size={kib}k" + (",remount" if folder.is_mount() else "")
-        made = subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], capture_output=True, text=True
-        )
-        if made.returncode:
-            pytest.skip(f"no small disk can be mounted here: {made.stderr.strip()}")
-        return folder
-
-    if os.geteuid() != 0 or shutil.which("mount") is None:
-        pytest.skip("a small disk is mounted by root only")
-    yield resize
-    if folder.is_mount():
-        subprocess.run(["umount", "-l", folder], check=True)
-
-
 @pytest.fixture(scope="module")
 def noisy(tmp_path_factory: pytest.TempPathFactory, tiny_bundle: Path) -> Path:
     """A folder with a scene whose results compress badly, and its results in `out`."""
@@ -85,29 +62,29 @@ def noisy(tmp_path_factory: pytest.TempPathFactory, tiny_bundle: Path) -> Path:
 
 @pytest.mark.parametrize("kib", [100, 240, 360, 480, 720])
 def test_a_full_disk_costs_the_scene_and_more_space_finishes_it(
-    run: Try, noisy: Path, tmp_path: Path, disk: Callable[[int], Path], kib: int
+    run: Try, noisy: Path, tmp_path: Path, small_disk: Callable[[int], Path], kib: int
 ) -> None:
     """What the plan foresees is refused; what it does not, because noise compresses badly, is found while writing."""
     scene = noisy / "s.tif"
-    tried = run(scene, "--margin-px", 0, output=disk(kib))
+    tried = run(scene, "--margin-px", 0, output=small_disk(kib))
     foreseen = " free" in tried.errors[0]
     assert tried.code == (NOTHING_STARTED if foreseen else SOME_FAILED)
     assert (len(tried.errors), tried.published) == (1, [])
     assert "unexpected" not in tried.errors[0]
     assert foreseen or "cannot be written" in tried.errors[0]
     found = len(list((tmp_path / "disk").glob(".geoseg/s/blocks-*/*.tif")))
-    assert run(scene, "--margin-px", 0, output=disk(32_000)).code == DONE
+    assert run(scene, "--margin-px", 0, output=small_disk(32_000)).code == DONE
     assert summary(tmp_path / "disk")["blocks_found"] == found
     assert_equal(tmp_path / "disk" / "s", noisy / "out" / "s")
 
 
 @pytest.mark.parametrize("kib", [4, 16, 100])
 def test_a_disk_too_small_for_blocks(
-    run: Try, noisy: Path, tmp_path: Path, disk: Callable[[int], Path], kib: int
+    run: Try, noisy: Path, tmp_path: Path, small_disk: Callable[[int], Path], kib: int
 ) -> None:
     """An area of interest may be small: the plan counts only what is outside it."""
     aoi = write_polygons(tmp_path / "aoi.gpkg", [(0, 0, 900, 700)])
-    tried = run(noisy / "s.tif", "--aoi", aoi, output=disk(kib))
+    tried = run(noisy / "s.tif", "--aoi", aoi, output=small_disk(kib))
     assert tried.code in (NOTHING_STARTED, SOME_FAILED)
     assert tried.published == []
     assert all("No space left on device" in line or " free" in line for line in tried.errors)

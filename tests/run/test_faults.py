@@ -263,27 +263,6 @@ def events_of(process: subprocess.Popen[str]) -> list[dict[str, Any]]:
 # A full disk; more in tests/bad_input/test_outputs.py
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
-    """A folder on a disk of so many KiB; asked again, the same disk in another size."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-
-    def resize(kib: int) -> Path:
-        options = f"size={kib}k" + (",remount" if folder.is_mount() else "")
-        asked = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
-        made = subprocess.run(asked, capture_output=True, text=True, check=False)
-        if made.returncode:
-            pytest.skip(f"no small disk can be mounted here: {made.stderr.strip()}")
-        return folder
-
-    if os.geteuid() != 0 or shutil.which("mount") is None:
-        pytest.skip("a small disk is mounted by root only")
-    yield resize
-    if folder.is_mount():
-        subprocess.run(["umount", "-l", str(folder)], check=True)
-
-
 FULL = ("No space left on device", "is the disk full?", " free")
 
 
