@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,17 @@ LEAST_PROBABILITY = 1e-30
 """Below it a probability counts as this much, so that its logarithm is a number."""
 
 
+@cache
+def core() -> ov.Core:
+    """The only one of this process, which stays to its end.
+
+    The CPU plugin of a Core gives its thread another stack for signals, and puts the former one back when it goes. Of
+    two, the second may so put back the stack of the first when that is gone: the next signal that Python handles, as
+    Ctrl-C, or the end of a child, then kills the process without a word.
+    """
+    return ov.Core()
+
+
 def read_network(bundle: Bundle, patch_px: int) -> ov.Model:
     """(1, band, patch, patch) of raw values -> (1, class, patch, patch) logits, divided by the card's temperature.
 
@@ -35,12 +47,12 @@ def read_network(bundle: Bundle, patch_px: int) -> ov.Model:
     if bundle.ir is None and bundle.card.is_onnx:
         return _onnx(bundle, patch_px)
     xml, binary = bundle.ir or converted_ir(bundle, patch_px)
-    model = _read(xml, lambda: ov.Core().read_model(str(xml), str(binary)))
+    model = _read(xml, lambda: core().read_model(str(xml), str(binary)))
     if _side(model) not in (None, patch_px):  # its shape is fixed, to another patch than is asked for
         if bundle.card.is_onnx:
             return _onnx(bundle, patch_px)
         xml, binary = converted_ir(bundle, patch_px)
-        model = _read(xml, lambda: ov.Core().read_model(str(xml), str(binary)))
+        model = _read(xml, lambda: core().read_model(str(xml), str(binary)))
     _fit(model, bundle.card, patch_px, xml)
     return model
 

@@ -12,7 +12,7 @@ from openvino import opset13 as ops
 
 from geoseg.model.bundle import Bundle
 from geoseg.model.card import ModelCard
-from geoseg.model.openvino_network import read_network
+from geoseg.model.openvino_network import core, read_network
 from geoseg.spec import Precision, SegmentSpec
 
 _HINT = {"float32": "f32", "bfloat16": "bf16"}
@@ -20,7 +20,7 @@ _HINT = {"float32": "f32", "bfloat16": "bf16"}
 
 def native_bfloat16() -> bool:
     """True where this CPU computes in bfloat16 itself."""
-    return "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return "BF16" in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 class OpenVinoSegmenter:
@@ -42,7 +42,7 @@ class OpenVinoSegmenter:
             "INFERENCE_NUM_THREADS": threads or os.cpu_count() or 1,
             "ENABLE_CPU_PINNING": False,
         }
-        self._compiled = ov.Core().compile_model(model, "CPU", config)
+        self._compiled = core().compile_model(model, "CPU", config)
         self._thread = threading.local()
 
     def classify(self, patches: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

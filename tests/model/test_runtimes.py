@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -76,6 +78,28 @@ def test_an_answer_is_not_overwritten_by_the_next(tiny_bundle: Path, runtime: st
         before = kept.copy()
         assert not np.array_equal(answer(second[None]), before)
         assert np.array_equal(kept, before)
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_a_signal_finds_its_stack_after_networks_have_gone(tiny_bundle: Path, order: tuple[int, int]) -> None:
+    """A process in which two networks of OpenVINO came and went handles signals; Ctrl-C is one of them."""
+    code = f"""
+import faulthandler, signal
+from geoseg.model.bundle import Bundle
+from geoseg.model.openvino_segmenter import OpenVinoSegmenter, native_bfloat16
+from geoseg.spec import SegmentSpec
+
+faulthandler.enable()
+spec = SegmentSpec(256, 32)
+networks = [OpenVinoSegmenter(Bundle.open({str(tiny_bundle)!r}), spec, "float32") for _ in range(2)]
+native_bfloat16()
+for n in {order}:
+    networks[n] = None
+signal.signal(signal.SIGINT, lambda *_: print("handled"))
+signal.raise_signal(signal.SIGINT)
+"""
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (process.returncode, process.stdout) == (0, "handled\n"), process.stderr
 
 
 @pytest.mark.parametrize("runtime", ["openvino", "torch"])
