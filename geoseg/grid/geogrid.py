@@ -17,12 +17,14 @@ class GeoGrid:
     """Size, geotransform and coordinate reference system of a raster.
 
     transform: from (col, row) of a pixel's corner to map coordinates. crs: WKT, or None where the raster has none.
+    georeferenced: False where the file states no geotransform, so that `transform` is only where programs show it.
     """
 
     height: int
     width: int
     transform: Affine
     crs: str | None = None
+    georeferenced: bool = True
 
     def __post_init__(self) -> None:
         if self.height < 1 or self.width < 1:

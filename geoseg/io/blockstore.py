@@ -15,8 +15,9 @@ from rasterio.io import MemoryFile
 from geoseg.errors import GeosegError, OutputError, SourceError
 from geoseg.grid.lattice import Block
 from geoseg.io.files import cannot_write, make_folder, staged
+from geoseg.io.places import Place
 from geoseg.io.rasters import READ_ERRORS
-from geoseg.io.remote import Place, Remote
+from geoseg.io.remote import Remote
 from geoseg.legend import NODATA
 from geoseg.parallel import threaded_map
 from geoseg.pixels.labels import count_values

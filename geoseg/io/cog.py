@@ -155,7 +155,7 @@ def _vrt(
     parts = [f'<VRTDataset rasterXSize="{grid.width}" rasterYSize="{grid.height}">']
     if grid.crs is not None:
         parts.append(f"<SRS>{escape(grid.crs)}</SRS>")
-    if not t.is_identity or grid.crs is not None:
+    if grid.georeferenced:
         parts.append(f"<GeoTransform>{', '.join(map(repr, (t.c, t.a, t.b, t.f, t.d, t.e)))}</GeoTransform>")
     parts.append("<Metadata>")
     parts += [f"<MDI key={quoteattr(key)}>{escape(value)}</MDI>" for key, value in sorted(tags.items())]

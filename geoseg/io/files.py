@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from geoseg.errors import OutputError, SourceError
-from geoseg.io.remote import Place, Remote
+from geoseg.io.places import Place
+from geoseg.io.remote import Remote
 
 
 @contextmanager

@@ -16,8 +16,8 @@ from rasterio.windows import Window as RioWindow
 
 from geoseg.errors import SourceError
 from geoseg.grid.window import Window
+from geoseg.io.places import Place, fetched, place_of
 from geoseg.io.rasters import READ_ERRORS, handle, read_again, read_error
-from geoseg.io.remote import Place, fetched, place_of
 
 TILE_PX = 128
 """Side of what is read at once, in pixels of the view."""

@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from geoseg.errors import SourceError
+from geoseg.io.places import Place, place_of
 from geoseg.io.rasters import open_raster
-from geoseg.io.remote import Place, Remote, place_of
+from geoseg.io.remote import Remote
 
 NOT_PIXELS = (".aux.xml", ".ovr")
 """Sidecars that programs write when they merely look at a raster."""

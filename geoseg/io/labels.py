@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -20,9 +20,9 @@ from geoseg.errors import SourceError, SpecError
 from geoseg.grid.geogrid import GeoGrid
 from geoseg.grid.window import Window
 from geoseg.io.classmap import ClassMap
+from geoseg.io.places import fetched
 from geoseg.io.rasters import READ_ERRORS, read_again, read_error, read_tiles, warped_handle
 from geoseg.io.regions import read_polygons
-from geoseg.io.remote import fetched
 from geoseg.legend import NODATA, Legend
 from geoseg.pixels.burn import burn
 
@@ -206,7 +206,15 @@ def _polygons(path: str, grid: GeoGrid, legend: Legend, options: LabelOptions) -
     groups = read_polygons(path, grid, options.class_field)
     ids = {c.name: c.id for c in legend.classes} | {str(c.id): c.id for c in legend.classes}
     named = [group.name for group in groups]
-    _check_names(named, {*ids, *options.class_names}, legend, options, path)
+    check_class_names(
+        named, {*ids, *options.class_names}, options.class_field, legend, path, "the map",
+        lambda name, meaning: f"--map-class '{name}={meaning}'",
+    )  # fmt: skip
+    missing = [name for name in options.class_names if name not in named]
+    if missing:
+        raise SpecError(
+            f"field {options.class_field!r} holds no class {missing[0]!r}; it holds {', '.join(named)}", path
+        )
     free = next((v for v in range(NODATA) if v not in legend.ids), NODATA)
     layers = []
     for group in groups:
@@ -219,22 +227,27 @@ def _polygons(path: str, grid: GeoGrid, legend: Legend, options: LabelOptions) -
     return Labels(path, grid, BurntPolygons(grid, tuple(layers)), tuple(table), legend, "polygons")
 
 
-def _check_names(
-    found: Sequence[str], known: set[str], legend: Legend, options: LabelOptions, path: str
+def check_class_names(
+    found: Sequence[str],
+    known: Collection[str],
+    class_field: str | None,
+    legend: Legend,
+    path: str,
+    who: str,
+    mapping: Callable[[str, str], str],
 ) -> None:
+    """Raises SourceError for names in the class field of polygons that are not known.
+
+    who: it is that does not know them. mapping: how a user says what a name means; "" leaves it out.
+    """
     unknown = [name for name in found if name not in known]
     if unknown:
         some = ", ".join(unknown[:10]) + (", ..." if len(unknown) > 10 else "")
         raise SourceError(
-            f"field {options.class_field!r} holds classes that the map does not know: {some}; its classes are "
-            f"{', '.join(legend.names)} (say which is which: --map-class '{unknown[0]}={legend.names[0]}', "
-            f"or leave it out: --map-class '{unknown[0]}=')",
+            f"field {class_field!r} holds classes that {who} does not know: {some}; its classes are "
+            f"{', '.join(legend.names)} (say which is which: {mapping(unknown[0], legend.names[0])}, "
+            f"or leave it out: {mapping(unknown[0], '')})",
             path,
-        )
-    missing = [name for name in options.class_names if name not in found]
-    if missing:
-        raise SpecError(
-            f"field {options.class_field!r} holds no class {missing[0]!r}; it holds {', '.join(found)}", path
         )
 
 

@@ -17,13 +17,11 @@ from pathlib import Path
 from xml.etree.ElementTree import Element, ParseError, fromstring
 
 import pyogrio
-import rasterio.shutil
-from rasterio.io import DatasetReader, MemoryFile
+from rasterio.io import DatasetReader
 
-from geoseg.errors import SourceError
 from geoseg.io.classmap import TAG_LEGEND, AnyClassRaster, tagged_legend
 from geoseg.io.legend_files import read_legend_file
-from geoseg.io.rasters import READ_ERRORS, open_raster
+from geoseg.io.rasters import open_raster, vrt_of
 from geoseg.legend import NODATA, LandClass, Legend, Role
 
 Color = tuple[int, int, int]
@@ -168,12 +166,7 @@ def _band_element(dataset: DatasetReader, band: int) -> Element | None:
     So GDAL alone reads the XML of strangers, which it has opened with the raster anyway and whose entities it does not
     expand; what is parsed here is GDAL's own.
     """
-    with MemoryFile(ext=".vrt") as memory:
-        try:
-            rasterio.shutil.copy(dataset, memory.name, driver="VRT")
-        except READ_ERRORS as error:
-            raise SourceError(f"its table of names cannot be read ({error})", dataset.name) from error
-        content = bytes(memory.getbuffer())
+    content = vrt_of(dataset)
     if len(content) > LARGEST_XML or b"<!DOCTYPE" in content:
         return None
     try:

@@ -114,9 +114,7 @@ def _map_layer(layer: ProjectLayer, grid: GeoGrid) -> Element:
 
 
 def extent(grid: GeoGrid) -> dict[str, float]:
-    """The raster's bounding box as QGIS sees it: without georeferencing it counts rows downwards from y = 0."""
-    if grid.crs is None and grid.transform.is_identity:
-        return {"xmin": 0.0, "ymin": -float(grid.height), "xmax": float(grid.width), "ymax": 0.0}
+    """The raster's bounding box."""
     corners = [(0, 0), (grid.width, 0), (grid.width, grid.height), (0, grid.height)]
     xs, ys = zip(*(grid.transform @ corner for corner in corners), strict=True)
     return {"xmin": min(xs), "ymin": min(ys), "xmax": max(xs), "ymax": max(ys)}

@@ -16,17 +16,20 @@ from urllib.parse import urlsplit
 
 import numpy as np
 import rasterio
+import rasterio.shutil
+from affine import Affine
 from rasterio._err import CPLE_BaseError
 from rasterio.enums import Resampling
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
-from rasterio.io import DatasetReader
+from rasterio.io import DatasetReader, MemoryFile
 from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window as RioWindow
 
 from geoseg.errors import GridError, SourceError
 from geoseg.grid.geogrid import GeoGrid
 from geoseg.grid.window import Window
-from geoseg.io.remote import Place, Remote, gdal_name, is_remote, place_of
+from geoseg.io.places import Place, gdal_name, is_remote, place_of
+from geoseg.io.remote import Remote
 from geoseg.parallel import limit_arenas
 
 CACHE_MB = 128
@@ -55,6 +58,9 @@ PAUSES_S = (0.3, 1.0, 3.0)
 EXACT_PX = 1e-9
 """How far GDAL may be off when it places resampled pixels; 0 means "no transformer at all" to rasterio 1.4."""
 VIEW_TILE_PX = 512
+
+AS_SHOWN = Affine.scale(1, -1)
+"""The geotransform with which QGIS shows a raster that states none: x is the column, y is minus the row."""
 
 _thread = threading.local()
 
@@ -177,8 +183,10 @@ def warped_handle(path: str | Place, grid: GeoGrid, resampling: Resampling, with
     """This thread's view of a file on another grid; to be read with `read_tiles` only."""
 
     def build() -> WarpedVRT:
+        source = handle(path)
         return WarpedVRT(
-            handle(path),
+            source,
+            src_transform=None if states_geotransform(source) else AS_SHOWN,
             crs=grid.crs,
             transform=grid.transform,
             height=grid.height,
@@ -234,17 +242,54 @@ def _handles() -> OrderedDict[Hashable, Any]:
 
 
 def grid_of(dataset: DatasetReader) -> GeoGrid:
-    """Where a raster's pixels lie. Raises SourceError where its geotransform places no pixels."""
-    transform, crs = dataset.transform, dataset.crs
+    """Where a raster's pixels lie; one without a geotransform lies where QGIS shows it, see AS_SHOWN.
+
+    Raises SourceError where its geotransform places no pixels.
+    """
+    stated, crs = states_geotransform(dataset), dataset.crs
+    transform = dataset.transform if stated else AS_SHOWN
     wkt = crs.to_wkt(version="WKT2_2019") if crs else None
     try:
         if not all(map(math.isfinite, transform[:6])):
             raise GridError(f"the geotransform {transform[:6]} holds a number that is not finite")
-        return GeoGrid(dataset.height, dataset.width, transform, wkt)
+        return GeoGrid(dataset.height, dataset.width, transform, wkt, stated)
     except GridError as error:
         raise SourceError(
             f"{error}; state where it lies, for example with gdal_edit.py -a_ullr", dataset.name
         ) from error
+
+
+def states_geotransform(dataset: DatasetReader) -> bool:
+    """False where a file says nothing of where its pixels lie; QGIS shows one that states the identity upside down.
+
+    rasterio gives the identity for both, and tells them apart by a warning, which another thread may switch off.
+    """
+    return dataset.transform != Affine.identity() or b"<GeoTransform>" in vrt_of(dataset)
+
+
+def vrt_of(dataset: DatasetReader) -> bytes:
+    """What GDAL knows of a raster, as it writes it into a VRT, for what rasterio has no call.
+
+    Raises SourceError where GDAL cannot.
+    """
+    with MemoryFile(ext=".vrt") as memory:
+        try:
+            rasterio.shutil.copy(dataset, memory.name, driver="VRT")
+        except READ_ERRORS as error:
+            raise SourceError(f"what it says of itself cannot be read ({error})", dataset.name) from error
+        return bytes(memory.getbuffer())
+
+
+def doubt_of_place(grid: GeoGrid) -> str | None:
+    """What a person should know of where a raster lies, as words that follow its name; None where all is well."""
+    if grid.georeferenced and grid.crs is not None:
+        return None
+    if grid.georeferenced:
+        return "has no CRS: its pixels lie where its geotransform says, in no known place, and have no areas"
+    shown = "its pixels lie where QGIS shows them, x the column and y minus the row"
+    if grid.crs is None:
+        return f"has no CRS and no geotransform: {shown}, and have no areas"
+    return f"has a CRS but no geotransform: {shown}; say where it lies, for example with gdal_edit.py -a_ullr"
 
 
 def rio_window(window: Window) -> RioWindow:

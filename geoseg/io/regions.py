@@ -18,8 +18,8 @@ from shapely.geometry.base import BaseGeometry
 
 from geoseg.errors import SourceError
 from geoseg.grid.geogrid import GeoGrid
+from geoseg.io.places import fetched
 from geoseg.io.rasters import check_there
-from geoseg.io.remote import fetched
 from geoseg.pixels.burn import apply, edges_of
 
 BEND_PX = 0.01

@@ -11,10 +11,9 @@ import fnmatch
 import os
 import posixpath
 import re
-import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import lru_cache, partial
@@ -27,10 +26,9 @@ from obstore.store import from_url
 
 T = TypeVar("T")
 
-_URL = re.compile(r"^(s3|gs|az|https?)://([^/]+)(?:/(.*))?$", re.DOTALL)
+URL = re.compile(r"^(s3|gs|az|https?)://([^/]+)(?:/(.*))?$", re.DOTALL)
+"""Scheme, bucket, and name inside it."""
 _NO_BUCKET = re.compile("NoSuchBucket|ContainerNotFound|bucket does not exist")
-_SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+:/")
-_VSI = {"s3": "/vsis3/", "gs": "/vsigs/", "az": "/vsiaz/"}
 
 DENIED = "access is denied; look at the credentials in the environment"
 RETRIES = 8
@@ -59,7 +57,7 @@ class Remote:
     url: str
 
     def __post_init__(self) -> None:
-        found = _URL.match(self.url)
+        found = URL.match(self.url)
         if found is None:
             raise ValueError(f"{self.url} does not name a bucket")
         key = "/".join(part for part in (found[3] or "").split("/") if part)
@@ -82,12 +80,6 @@ class Remote:
     def key(self) -> str:
         """The name inside the bucket; empty for the bucket itself."""
         return self.url.removeprefix(self.root).removeprefix("/")
-
-    @property
-    def gdal_name(self) -> str:
-        """What GDAL opens."""
-        scheme, rest = self.url.split("://", 1)
-        return f"{_VSI[scheme]}{rest}" if scheme in _VSI else f"/vsicurl/{self.url}"
 
     @property
     def name(self) -> str:
@@ -277,67 +269,6 @@ class Remote:
             raise PermissionError(errno.EACCES, DENIED, self.url) from error
         except exceptions.BaseError as error:
             raise OSError(errno.EIO, _reason(str(error), self.root), self.url) from error
-
-
-Place = Path | Remote
-"""Where files lie: on disk, or in a bucket."""
-
-
-def place_of(name: str | Place) -> Place:
-    """A place by its path or URL; also by what GDAL calls it. Raises ValueError for a URL that names no bucket."""
-    if isinstance(name, Path | Remote):
-        return name
-    if _SCHEME.match(name) and not _URL.match(name):
-        raise ValueError(f"{name} is neither a path nor a place such as s3://bucket/folder, gs:// or az://")
-    for scheme, prefix in _VSI.items():
-        if name.startswith(prefix):
-            return Remote(f"{scheme}://{name.removeprefix(prefix)}")
-    if name.startswith("/vsicurl/"):
-        return Remote(name.removeprefix("/vsicurl/"))
-    return Remote(name) if _URL.match(name) else Path(name)
-
-
-def is_remote(name: str) -> bool:
-    """Whether a name is a URL of an object or of a folder of objects."""
-    return _URL.match(name) is not None
-
-
-def is_there(name: str) -> bool:
-    """Whether a file is there, as far as can be known."""
-    try:
-        return place_of(name).is_file()
-    except (OSError, ValueError):
-        return False
-
-
-@contextmanager
-def fetched(name: str | Place) -> Iterator[str]:
-    """A file as one on disk, for readers that jump about in it; from a bucket it is copied, with what belongs to it.
-
-    Raises OSError where storage refuses.
-    """
-    place = place_of(name)
-    if not isinstance(place, Remote):
-        yield str(name)
-        return
-    with tempfile.TemporaryDirectory(prefix="geoseg-") as folder:
-        parts = [place]
-        if place.suffix.lower() == ".shp":
-            parts = [part for part in place.parent.iterdir() if part.stem == place.stem]
-        for part in parts:
-            part.download(Path(folder, part.name))
-        yield str(Path(folder, place.name))
-
-
-def gdal_name(name: str | Place) -> str:
-    """What GDAL calls a file."""
-    place = place_of(name)
-    return place.gdal_name if isinstance(place, Remote) else str(name)
-
-
-def beside(folder: Place, name: str) -> str:
-    """A name as it is meant in a file that lies in this folder: URLs and absolute paths stay what they are."""
-    return name if is_remote(name) else str(folder / name)
 
 
 @lru_cache(maxsize=32)

@@ -19,6 +19,7 @@ from geoseg.grid.window import Window
 from geoseg.io.masks import AreaOfInterest, Mask
 from geoseg.io.rasters import (
     READ_ERRORS,
+    doubt_of_place,
     grid_of,
     handle,
     open_raster,
@@ -180,10 +181,8 @@ def _warnings(
     dataset: DatasetReader, grid: GeoGrid, wants: InputSpec, gsd_m: float | None, bands: tuple[int, ...]
 ) -> list[str]:
     lines = []
-    if grid.crs is None:
-        lines.append(
-            "has no CRS: the map lies where its geotransform says, in no known place, and has no areas"
-        )
+    if doubt := doubt_of_place(grid):
+        lines.append(doubt)
     gsd = gsd_m or grid.gsd_m
     if gsd is not None and not wants.gsd_m[0] <= gsd <= wants.gsd_m[1]:
         lines.append(

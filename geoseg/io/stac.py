@@ -21,7 +21,7 @@ from geoseg.errors import SourceError, SpecError
 from geoseg.grid.geogrid import GeoGrid
 from geoseg.io.files import publish_json, read_json
 from geoseg.io.footprint import footprint
-from geoseg.io.remote import Place
+from geoseg.io.places import Place
 from geoseg.legend import NODATA, Legend
 from geoseg.stages.mistakes import mistake_legend
 

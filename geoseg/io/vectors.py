@@ -19,8 +19,8 @@ from pyogrio import errors as pyogrio_errors
 
 from geoseg.errors import OutputError
 from geoseg.io.files import remove_folder, staged
+from geoseg.stages.layers import Found
 from geoseg.stages.square import Outlines
-from geoseg.stages.vectorize import Found
 
 REGIONS_LAYER = "regions"
 BATCH = 1_000

@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 from geoseg.errors import SourceError
 from geoseg.io.files import publish_bytes
-from geoseg.io.remote import Place
+from geoseg.io.places import Place
 from geoseg.report.facts import QUICKLOOK, REPORT, SceneFacts, scene_folders
 from geoseg.report.index import read_run, write_index
 from geoseg.report.layers import SceneViews

@@ -15,7 +15,7 @@ from geoseg.errors import SourceError
 from geoseg.io.classmap import ClassMap
 from geoseg.io.files import read_json
 from geoseg.io.labels import LabelOptions
-from geoseg.io.remote import Place
+from geoseg.io.places import Place
 from geoseg.legend import Legend
 
 MADE = ".geoseg/{}/made.json"

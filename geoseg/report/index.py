@@ -13,7 +13,7 @@ import numpy as np
 
 from geoseg.errors import GeosegError, SourceError
 from geoseg.io.files import publish_bytes
-from geoseg.io.remote import Place
+from geoseg.io.places import Place
 from geoseg.legend import LandClass
 from geoseg.report import pictures
 from geoseg.report.charts import stack, swatch

@@ -18,7 +18,7 @@ from geoseg.report.charts import swatch
 from geoseg.report.facts import VECTORS, SceneFacts, dig, text
 from geoseg.report.outlines import DrawnRegion, MapFrame, draw_layer, draw_regions
 from geoseg.report.views import CLASSES_PX, SMALL_PX, VIEW_PX, Box, Source, open_labels, part_of, view_of
-from geoseg.stages.vectorize import LAYER_OF_ROLE
+from geoseg.stages.layers import LAYER_OF_ROLE
 
 BUDGETS = {
     "image": 1_050_000,

@@ -7,7 +7,7 @@ from typing import Any
 
 from geoseg.errors import SourceError
 from geoseg.io.files import publish_bytes
-from geoseg.io.remote import Place
+from geoseg.io.places import Place
 from geoseg.report.charts import bar
 from geoseg.report.facts import INDEX, dig, items, number, read_object, text
 from geoseg.report.page import render

@@ -11,7 +11,7 @@ from affine import Affine
 
 from geoseg.grid.geogrid import GeoGrid
 from geoseg.io.glimpse import read_layer
-from geoseg.io.remote import Place
+from geoseg.io.places import Place
 from geoseg.pixels.burn import apply
 
 LONG_SIDE = 8000

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from geoseg.io.remote import Place
+from geoseg.io.places import Place
 from geoseg.report.facts import dig, items, text
 
 FILES_OF_SCENE = ("path", "labels", "regions", "mask")

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from geoseg.io.files import publish_bytes
-from geoseg.io.remote import Place
+from geoseg.io.places import Place
 from geoseg.report.facts import QUICKLOOK, SceneFacts, dig
 from geoseg.report.layers import SceneViews
 from geoseg.report.outlines import short

@@ -7,8 +7,8 @@ from markupsafe import Markup
 from pyproj import CRS
 
 from geoseg.io.files import publish_bytes
+from geoseg.io.places import Place
 from geoseg.io.qgis_styles import VIRIDIS
-from geoseg.io.remote import Place
 from geoseg.report.facts import INDEX, REPORT, SceneFacts, dig, number, pair
 from geoseg.report.layers import MapContent, SceneViews, color_of, css, presets
 from geoseg.report.looks import place_box, place_cards

@@ -15,8 +15,8 @@ from geoseg.io import labels as io_labels
 from geoseg.io.classmap import ClassMap
 from geoseg.io.glimpse import read_reduced, reduced_shape
 from geoseg.io.labels import LabelOptions, Labels
+from geoseg.io.places import is_there
 from geoseg.io.rasters import grid_of, open_raster
-from geoseg.io.remote import is_there
 from geoseg.legend import NODATA, Legend
 from geoseg.report.pictures import displayed
 

@@ -25,10 +25,10 @@ from geoseg.io.cog import write_cog
 from geoseg.io.files import make_folder, publish_bytes
 from geoseg.io.footprint_layers import BuildingLayer
 from geoseg.io.legends import find_classes
+from geoseg.io.places import gdal_name, is_there, place_of
 from geoseg.io.qgis import store_styles
 from geoseg.io.qgis_styles import attribute_table, changed_style, class_style
 from geoseg.io.regions import read_polygons
-from geoseg.io.remote import gdal_name, is_there, place_of
 from geoseg.io.vectors import GeoPackageStore, GeoPackageWriter, output_errors
 from geoseg.legend import NODATA, Legend
 from geoseg.pixels.pixelblock import LabelBlock

@@ -15,8 +15,8 @@ from geoseg.grid.geogrid import GeoGrid
 from geoseg.io.classmap import ClassMap
 from geoseg.io.files import make_folder, publish_bytes, publish_json
 from geoseg.io.labels import LabelOptions, open_labels
+from geoseg.io.places import is_there, place_of
 from geoseg.io.regions import NamedPolygon, read_polygons
-from geoseg.io.remote import is_there, place_of
 from geoseg.pixels.bootstrap import MIN_CELLS, Range
 from geoseg.run.errormap import write_errors
 from geoseg.stages.evaluate import Sources, score_map

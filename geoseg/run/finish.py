@@ -20,9 +20,10 @@ from geoseg.io.blockstore import BlockStore
 from geoseg.io.cog import write_cog
 from geoseg.io.files import cannot_write, make_folder, move
 from geoseg.io.formats import FORMATS
+from geoseg.io.places import Place
 from geoseg.io.qgis import SIDECARS
 from geoseg.io.rasters import small_cache
-from geoseg.io.remote import Place, Remote
+from geoseg.io.remote import Remote
 from geoseg.io.stac import ITEM
 from geoseg.legend import NODATA, Legend
 from geoseg.model.bundle import Bundle

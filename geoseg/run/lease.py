@@ -19,7 +19,8 @@ from typing import Any
 
 from geoseg.errors import OutputError
 from geoseg.io.files import cannot_write, publish_bytes
-from geoseg.io.remote import Place, Remote
+from geoseg.io.places import Place
+from geoseg.io.remote import Remote
 
 BEAT_S = 2.0
 DEAD_S = 15.0

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
 
 from geoseg.errors import SpecError
 from geoseg.io.files import publish_json, read_json
-from geoseg.io.remote import Place
+from geoseg.io.places import Place
 from geoseg.spec import digest_of
 
 SCENE_PARTS = ("source", "mask")

@@ -15,8 +15,8 @@ from typing import Any
 
 from geoseg.errors import BlockError, GeosegError, ModelError, OutputError, SourceError, SpecError
 from geoseg.io.files import make_folder, publish_bytes, publish_json, remove_folder
+from geoseg.io.places import Place, is_remote, place_of
 from geoseg.io.rasters import configure_gdal
-from geoseg.io.remote import Place, is_remote, place_of
 from geoseg.model.bundle import Bundle
 from geoseg.model.runtimes import RuntimeChoice, SegmenterRecipe
 from geoseg.run.engines import Engine, engine_name, make_engine, scenes_at_once

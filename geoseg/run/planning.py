@@ -14,8 +14,8 @@ import psutil
 from geoseg.errors import GeosegError, SpecError
 from geoseg.grid.lattice import Block, Blocks
 from geoseg.io.files import free_bytes
+from geoseg.io.places import place_of
 from geoseg.io.rasters import CACHE_MB, configure_gdal
-from geoseg.io.remote import place_of
 from geoseg.model.bundle import Bundle
 from geoseg.model.runtimes import RuntimeChoice, SegmenterRecipe
 from geoseg.run.engines import engine_name

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from queue import SimpleQueue
-from threading import Semaphore
 from typing import Any
-
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 
 import ray
 from ray.exceptions import RayActorError, RayError
@@ -21,23 +16,21 @@ from ray.exceptions import RayActorError, RayError
 from geoseg.errors import BlockError, GeosegError, ModelError, SpecError
 from geoseg.grid.lattice import Block
 from geoseg.io.blockstore import BlockFile
-from geoseg.io.rasters import configure_gdal, limit_cache
 from geoseg.model.bundle import Bundle
-from geoseg.model.parcel import pack, unpacked
+from geoseg.model.parcel import pack
 from geoseg.model.runtimes import SegmenterRecipe
+from geoseg.run.actor import OTHER_ANSWER, SegmentActor
 from geoseg.run.events import Quiet, Reporter
-from geoseg.run.meters import BlockMeters, PoolMeters
-from geoseg.run.pace import NETWORK, READ, WAIT, WORKERS, WRITE, Pace
+from geoseg.run.meters import PoolMeters
+from geoseg.run.pace import NETWORK, READ, WORKERS, WRITE, Pace
 from geoseg.run.schedule import ATTEMPTS, Feed, Schedule, Ticket
-from geoseg.run.work import BLOCK_ERRORS, BlockLoss, MappedBlock, SceneWork
+from geoseg.run.work import BlockLoss, MappedBlock, SceneWork
 
 ACTOR_CPUS = 0.9
 """What an actor claims of a core. Every core keeps a tenth free, so that the helpers of the other stages, which claim
 no more than that, find a place beside the actors on a cluster of any size."""
 AHEAD = 2
 """Blocks handed to an actor beyond those it maps: it reads one and writes one while it maps another."""
-ACTOR_CACHE_MB = 64
-"""GDAL's block cache in an actor: neighboring blocks mostly go to others, so that less is read twice."""
 START_TIMEOUT_S = 300.0
 FAILED_STARTS = 8
 """So many actors in a row may end before they are ready."""
@@ -45,52 +38,6 @@ LOOK_EVERY_S = 1.0
 RESIZE_EVERY_S = 2.0
 IDLE_S = 30.0
 """Actors without work are given back after this long, down to the least number that was asked for."""
-OTHER_ANSWER = (
-    "a worker answers one fixed patch otherwise than the run's first one did (another CPU or GPU type), so its blocks "
-    "must not join this map; use workers of one kind, or --precision float32"
-)
-
-
-class SegmentActor:
-    """Loads the network once; each of its threads reads a block, waits for the network, and writes the answer."""
-
-    def __init__(self, lanes: int, config: Mapping[str, str]) -> None:
-        configure_gdal(config)
-        limit_cache(ACTOR_CACHE_MB)
-        self._lanes = lanes
-        self._free = Semaphore(lanes)
-        self._meters = BlockMeters(lanes)
-
-    def start(self, recipe: SegmenterRecipe, files: Mapping[str, bytes]) -> str:
-        """Load the network from the files of its bundle; the answer to one fixed patch."""
-        with unpacked(recipe, files) as here:
-            self._segmenter = here.build(self._lanes, 1)
-        self._proof = recipe.prove(self._segmenter)
-        return self._proof
-
-    def run(self, work: SceneWork, block: Block) -> BlockFile | BlockLoss:
-        """Map one block. The scene may have been begun on another kind of machine, so each asks before it writes."""
-        if work.proof != self._proof:
-            raise ModelError(OTHER_ANSWER, work.scene.path)
-        begin = time.monotonic()
-        try:
-            pixels = work.read(block)
-            read = time.monotonic()
-            with self._free:
-                free = time.monotonic()
-                answer = work.segment(pixels, self._segmenter)
-                done = time.monotonic()
-        except BLOCK_ERRORS as error:
-            self._meters.failed()
-            return BlockLoss(block.name, error)
-        written = work.put(answer)
-        ends = {READ: read, WAIT: free, NETWORK: done, WRITE: time.monotonic()}
-        seconds = {
-            stage: end - start
-            for (stage, end), start in zip(ends.items(), [begin, *ends.values()], strict=False)
-        }
-        self._meters.mapped(block.core.area_px, pixels.pixels.nbytes, seconds)
-        return MappedBlock(written.name, written.counts, seconds)
 
 
 @dataclass(eq=False)

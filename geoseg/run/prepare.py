@@ -12,8 +12,8 @@ from geoseg.io.formats import known_crs
 from geoseg.io.identity import content_of, source_identity
 from geoseg.io.labels import BurntPolygons, LabelOptions, Labels, open_labels
 from geoseg.io.masks import AreaOfInterest, Mask
+from geoseg.io.places import Place, place_of
 from geoseg.io.regions import NamedPolygon, read_polygons
-from geoseg.io.remote import Place, place_of
 from geoseg.io.sources import Scene, open_scene
 from geoseg.model.bundle import Bundle
 from geoseg.model.runtimes import RuntimeChoice

@@ -10,8 +10,8 @@ import shapely
 from geoseg.io.classmap import ClassMap
 from geoseg.io.formats import export_layers
 from geoseg.io.networks import add_road_network
+from geoseg.io.places import Place
 from geoseg.io.qgis import write_qgis
-from geoseg.io.remote import Place
 from geoseg.io.sources import acquired
 from geoseg.io.stac import CATALOG, ITEM, MapFacts, UsedModel, write_catalog, write_item
 from geoseg.io.vectors import REGIONS_LAYER, GeoPackageStore, add_region_layer
@@ -22,16 +22,10 @@ from geoseg.run.job import Job, generalize_rules
 from geoseg.run.prepare import Prepared
 from geoseg.run.versions import versions
 from geoseg.stages.evaluate import Scores
+from geoseg.stages.layers import COVERAGE_LAYER, LAYER_OF_ROLE, Context, coverage_layer, role_layers
 from geoseg.stages.protocols import Mapper
 from geoseg.stages.roads import LINES_LAYER, NODES_LAYER
-from geoseg.stages.vectorize import (
-    COVERAGE_LAYER,
-    LAYER_OF_ROLE,
-    Context,
-    coverage_layer,
-    role_layers,
-    vectorize,
-)
+from geoseg.stages.vectorize import vectorize
 
 VECTORS = "vectors.gpkg"
 LAYERS = (*LAYER_OF_ROLE.values(), COVERAGE_LAYER, LINES_LAYER, NODES_LAYER, REGIONS_LAYER)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from geoseg.io.files import publish_json, read_json
-from geoseg.io.remote import Place
+from geoseg.io.places import Place
 
 MADE = "made.json"
 """Beside the ledger: what the runs that made the published results told of them."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from geoseg.errors import GeosegError, SourceError
 from geoseg.io.files import read_json
-from geoseg.io.remote import Place
+from geoseg.io.places import Place
 from geoseg.run.lease import BEAT_S, read_lease
 from geoseg.run.ledger import Ledger
 from geoseg.run.pace import limit_text

@@ -10,37 +10,33 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import psutil
-from affine import Affine
 from pyproj import CRS
 
 from geoseg.errors import OutputError, SourceError, SpecError
-from geoseg.grid.geogrid import GeoGrid
 from geoseg.io.classmap import AnyClassRaster
 from geoseg.io.formats import export_layers, known_crs
 from geoseg.io.legends import KnownClasses, classes_in, find_classes
 from geoseg.io.networks import add_road_network
 from geoseg.io.qgis import store_styles
 from geoseg.io.qgis_styles import vector_style
-from geoseg.io.rasters import small_cache
+from geoseg.io.rasters import doubt_of_place, small_cache
 from geoseg.io.sources import acquired
 from geoseg.io.vectors import GeoPackageStore
 from geoseg.legend import NODATA
 from geoseg.run.events import Quiet, Reporter
 from geoseg.run.job import generalize_rules
-from geoseg.stages.protocols import Mapper
-from geoseg.stages.roads import LINES_LAYER, NODES_LAYER
-from geoseg.stages.vectorize import (
-    BLOCK_PX,
+from geoseg.stages.layers import (
     COVERAGE_LAYER,
     RAW_LAYER,
     Context,
     Layer,
-    StripFile,
     coverage_layer,
     raw_layers,
     role_layers,
-    vectorize,
 )
+from geoseg.stages.protocols import Mapper
+from geoseg.stages.roads import LINES_LAYER, NODES_LAYER
+from geoseg.stages.vectorize import BLOCK_PX, StripFile, vectorize
 
 SUFFIX = ".gpkg"
 LARGEST_PX = 10**12
@@ -120,7 +116,6 @@ def vectorize_file(
     confidence = AnyClassRaster.open_percent(options.confidence, source.grid) if options.confidence else None
     facts = (("scene", name), ("model", source.model), ("date", acquired(landcover)))
     _say_where_from(known, landcover, tell)
-    source = replace(source, grid=_as_shown(source.grid))
 
     with GeoPackageStore.beside(target) as outer:
         gpkg = Path(outer.folder, "vectors.gpkg")
@@ -162,7 +157,9 @@ def _checked_source(
         raise SpecError("would be overwritten by its own polygons; take another name with -o", target)
     _check_size(source)
     if source.grid.crs is None:
-        _without_crs(source, options, tell)
+        _check_formats(source, options)
+    if doubt := doubt_of_place(source.grid):
+        tell.say("warning", f"{source.path}: {doubt}")
     return source
 
 
@@ -204,17 +201,13 @@ def _check_size(source: AnyClassRaster) -> None:
         )
 
 
-def _without_crs(source: AnyClassRaster, options: VectorizeOptions, tell: Reporter) -> None:
+def _check_formats(source: AnyClassRaster, options: VectorizeOptions) -> None:
+    """Refuse what needs a CRS where there is none."""
     if options.crs is not None or "geojson" in options.formats:
         wanted = f"in {options.crs}" if options.crs else "as GeoJSON"
         raise SourceError(
             f"has no CRS, so its polygons cannot be written {wanted}; state it with gdal_edit.py", source.path
         )
-    tell.say(
-        "warning",
-        f"{source.path}: has no CRS: its polygons lie where its geotransform says, in no known place, "
-        "and have no areas",
-    )
 
 
 def _layers(known: KnownClasses, raw: bool) -> tuple[Layer, ...]:
@@ -238,14 +231,6 @@ def _road_ids(known: KnownClasses, raw: bool, landcover: str) -> tuple[int, ...]
             landcover,
         )
     return ids
-
-
-def _as_shown(grid: GeoGrid) -> GeoGrid:
-    """Where programs show a raster that has no place at all: rows count downwards from y = 0. Polygons with y upwards
-    would lie mirrored beside it."""
-    if grid.crs is None and grid.transform.is_identity:
-        return replace(grid, transform=Affine.scale(1, -1))
-    return grid
 
 
 def _say_where_from(known: KnownClasses, landcover: str, tell: Reporter) -> None:

@@ -26,7 +26,7 @@ from shapely.geometry import shape
 from geoseg.io.rasters import configure_gdal
 from geoseg.parallel import threaded_map
 from geoseg.run.vectorizing import vectorize_file
-from geoseg.stages.vectorize import RAW_LAYER
+from geoseg.stages.layers import RAW_LAYER
 from tests.benchmarks.memory import peak_mb
 from tests.benchmarks.speed import interval
 from tests.data import DATA

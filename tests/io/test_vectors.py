@@ -15,7 +15,7 @@ from pyproj import CRS
 from geoseg.errors import OutputError, SourceError
 from geoseg.io import vectors
 from geoseg.io.vectors import GeoPackageStore
-from geoseg.stages.vectorize import Found
+from geoseg.stages.layers import Found
 
 UTM = CRS.from_epsg(32640).to_wkt()
 COLUMNS = {

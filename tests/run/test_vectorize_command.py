@@ -29,7 +29,7 @@ from geoseg.errors import SpecError
 from geoseg.io.classmap import TAG_LEGEND
 from geoseg.legend import LandClass, Legend
 from geoseg.run.vectorizing import VectorizeOptions, vectorize_file
-from geoseg.stages.vectorize import FIELDS
+from geoseg.stages.layers import FIELDS
 from tests.run.results import TRANSFORM
 
 GEOD = Geod(ellps="WGS84")
@@ -405,10 +405,15 @@ def test_a_raster_without_any_place_is_not_mirrored(tmp_path: Path, raw: bool) -
     """QGIS shows its first row at the top, from y = 0 downwards: so lie its polygons."""
     labels = np.zeros((4, 6), np.uint8)
     labels[0, 1:3] = 7
-    path = write(tmp_path / "map.tif", labels, crs=None, transform=Affine.identity(), nodata=0)
-    vectorized(path, "--confidence", path, *["--raw"] * raw)
+    path = write(tmp_path / "map.tif", labels, crs=None, transform=None, nodata=0)
+    done = vectorized(path, "--confidence", path, *["--raw"] * raw)
+    assert f"warning: {path}: has no CRS and no geotransform: " in done.stderr
     (row,) = features(tmp_path / "out.gpkg")
     assert shapely.from_wkb(row["wkb"]).bounds == (1, -1, 3, 0)
+    write(path, labels, crs=None, transform=Affine.identity(), nodata=0)  # a stated one grows upwards
+    vectorized(path, *["--raw"] * raw)
+    (row,) = features(tmp_path / "out.gpkg")
+    assert shapely.from_wkb(row["wkb"]).bounds == (1, 0, 3, 1)
     write(path, labels, crs=None, transform=Affine(2, 0, 100, 0, -2, 50), nodata=0)
     vectorized(path, *["--raw"] * raw)
     (row,) = features(tmp_path / "out.gpkg")

@@ -23,7 +23,8 @@ from geoseg.legend import NODATA, LandClass, Legend
 from geoseg.pixels import sweep
 from geoseg.pixels.polygons import apply, polygonize_block
 from geoseg.pixels.squaring import square_footprints
-from geoseg.stages.vectorize import Context, role_layers, vectorize
+from geoseg.stages.layers import Context, role_layers
+from geoseg.stages.vectorize import vectorize
 from tests.pixels.test_squaring import corners
 from tests.pixels.test_sweep import SQUARE_NEAR_PX, streets
 from tests.stages.test_vectorize import KeepingStore, shuffled

@@ -29,7 +29,8 @@ from geoseg.io.classmap import TAG_LEGEND, ClassMap
 from geoseg.io.vectors import GeoPackageStore
 from geoseg.legend import NODATA, LandClass, Legend
 from geoseg.run.vectorizing import vectorize_file
-from geoseg.stages.vectorize import FIELDS, Context, raw_layers, role_layers, vectorize
+from geoseg.stages.layers import FIELDS, Context, raw_layers, role_layers
+from geoseg.stages.vectorize import vectorize
 from tests.data import DATA, needs_data
 
 LEGEND = Legend(

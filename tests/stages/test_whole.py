@@ -15,7 +15,8 @@ from geoseg.legend import NODATA, LandClass, Legend
 from geoseg.pixels.footprints import geodesic_sizes_m
 from geoseg.pixels.generalize import GeneralizeRules
 from geoseg.run.job import generalize_rules, make_job
-from geoseg.stages.vectorize import coverage_layer, raw_layers, role_layers, vectorize
+from geoseg.stages.layers import coverage_layer, raw_layers, role_layers
+from geoseg.stages.vectorize import vectorize
 from tests.run.results import run, write_scene
 from tests.stages.test_roads import UTM, Raster
 

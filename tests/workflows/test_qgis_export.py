@@ -24,6 +24,7 @@ from click.testing import CliRunner, Result
 
 from geoseg.errors import OutputError
 from geoseg.io.qgis import SIDECARS
+from geoseg.run import handover
 from tests.conftest import CLASSES
 from tests.run.results import contents, run, write_labels, write_polygons, write_scene
 
@@ -302,7 +303,7 @@ def test_a_full_disk_leaves_the_earlier_export(
 
     for step in ("write_catalog", "write_item", "publish_bytes"):
         with monkeypatch.context() as patched:
-            patched.setattr(script, step, full)
+            patched.setattr(handover, step, full)
             refused(export(script, results.parent, scenes=["town ü"], overwrite=True), "No space left")
         assert files(results.parent / "package") == first
         assert nothing_half_done(results.parent)
@@ -388,9 +389,9 @@ def test_it_is_a_plain_script(results: Path) -> None:
 
 def test_the_help_teaches_every_field_and_the_example_holds(script: ModuleType) -> None:
     text = CliRunner().invoke(script.main, ["--help"]).output
-    names = [field.alias or name for name, field in script.ExportJob.model_fields.items()]
+    names = [field.alias or name for name, field in handover.ExportJob.model_fields.items()]
     assert all(f"  {name}: " in text for name in names)
-    job = script.read_job(SCRIPT.with_suffix(".yaml"))
+    job = handover.read_job(SCRIPT.with_suffix(".yaml"))
     assert Path(job.results).resolve() == ROOT / "demo"
 
 
