@@ -203,7 +203,10 @@ job_options = _decorator(
         "--patch-px", type=int, metavar="N", help="Side of what the network sees.  [default: the model's]"
     ),
     click.option(
-        "--margin-px", type=int, metavar="N", help="What each patch gives up on each side.  [default: 64]"
+        "--margin-px",
+        type=int,
+        metavar="N",
+        help="What each patch gives up on each side.  [default: 64, a quarter of smaller patches]",
     ),
     click.option("--blend", type=click.Choice(["crop", "hann"]), help="How patches meet.  [default: crop]"),
     click.option(

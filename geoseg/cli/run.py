@@ -62,7 +62,7 @@ def status(output: str, as_json: bool) -> None:
     """
     import json
 
-    from geoseg.io.remote import place_of
+    from geoseg.io.places import place_of
     from geoseg.run.status import format_status, status_of
 
     found = status_of(place_of(output))
@@ -79,8 +79,8 @@ def report(output: str) -> None:
     (named, with the reason); the other pages are written.
     """
 
+    from geoseg.io.places import place_of
     from geoseg.io.rasters import configure_gdal
-    from geoseg.io.remote import place_of
     from geoseg.report.everything import write_reports
 
     configure_gdal()

@@ -18,14 +18,28 @@ from geoseg.model.mlm import ITEM, item_fields
 from geoseg.model.unsafe import refuse_outside_weights, refuse_pickle
 
 CARD = "model.json"
-DEFAULT_BUNDLE = Path(__file__).parent / "bundles" / "landcover-rgb"
+SMP_CONFIG = "config.json"
+"""Beside the weights in a folder that segmentation-models-pytorch has saved."""
+INCLUDED = Path(__file__).parent / "bundles"
+DEFAULT_BUNDLE = INCLUDED / "landcover-rgb"
 MAX_CARD_BYTES = 4 << 20
+MAX_TOLD = 3
+"""Faults of a card that are told at once."""
+NUMBERS = {"BOOL", "U8", "I8", "I16", "U16", "I32", "U32", "I64", "U64", "BF16", "F16", "F32", "F64"}
+"""Types of numbers in a safetensors file that torch computes with."""
 
 
 def sha256_of(path: Path) -> str:
     """SHA-256 of a file's bytes, in hex; read in pieces."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def bundle_at(name: str | Path, folder: Path = Path()) -> Path:
+    """What a user's words for a bundle mean: a path from a folder, or else the name of one that comes with geoseg."""
+    path = folder / name
+    included = INCLUDED / name
+    return included if not path.exists() and included.parent == INCLUDED and included.is_dir() else path
 
 
 @dataclass(frozen=True)
@@ -46,11 +60,12 @@ class Bundle:
         """Read and verify a bundle; the one that comes with geoseg where none is given.
 
         source: a folder with model.json, or else with item.json, or one of these files; or a STAC item with the MLM
-        extension by any name.
+        extension by any name; or the name of a bundle that comes with geoseg.
         Raises ModelError where the bundle, its card or a digest does not hold, before anything is loaded.
         """
-        path = Path(source) if source is not None else DEFAULT_BUNDLE
+        path = bundle_at(source) if source is not None else DEFAULT_BUNDLE
         refuse_pickle(path)
+        _refuse_bare_network(path)
         bundle = cls.described(path)
         for name, digest in bundle.card.files.items():
             held = bundle.path_of(name)
@@ -65,7 +80,7 @@ class Bundle:
         if bundle.card.is_onnx:
             refuse_outside_weights(bundle.weights)
         else:
-            _check_safetensors(bundle.weights)
+            check_safetensors(bundle.weights)
         return bundle
 
     @classmethod
@@ -111,21 +126,47 @@ class Bundle:
         return self.path_of(IR_XML), self.path_of(IR_BIN)
 
 
-def _check_safetensors(path: Path) -> None:
-    """Raises ModelError for weights in another format, also where OpenVINO's representation would do without them."""
-    try:
-        with safe_open(path, framework="numpy"):
-            pass
-    except (SafetensorError, OSError) as error:
+def _refuse_bare_network(path: Path) -> None:
+    """Raises ModelError for a network of others that no card describes yet."""
+    saved = (path / SMP_CONFIG).is_file() and not any((path / name).exists() for name in (CARD, ITEM))
+    if saved or (path.is_file() and path.suffix.lower() in (".onnx", ".safetensors")):
         raise ModelError(
-            f"is not a safetensors file ({error}); weights in other formats are not read", path
+            f"is a network without a card; make a bundle of it: geoseg model import {path} --template card.yaml",
+            path,
+        )
+
+
+def check_safetensors(path: Path) -> None:
+    """Raises ModelError for weights that are cut short, in another format, or of numbers that are not computed with.
+
+    To be called before weights are read, also where OpenVINO's representation would do without them.
+    """
+    try:
+        with safe_open(path, framework="numpy") as opened:
+            kinds = {opened.get_slice(name).get_dtype() for name in opened.keys()}  # noqa: SIM118  it is no mapping
+    except FileNotFoundError:
+        raise ModelError("no such file", path) from None
+    except (SafetensorError, OSError) as error:
+        reason = str(error).removeprefix("Error while deserializing header: ")[:120]
+        raise ModelError(
+            f"is not a safetensors file ({reason}): it is damaged or cut short, or weights in another format, which "
+            "are not read",
+            path,
         ) from error
+    if kinds - NUMBERS:
+        raise ModelError(
+            f"holds numbers of type {min(kinds - NUMBERS)}, which are not read; F32 and F16 are", path
+        )
 
 
 def read_card(folder: Path) -> ModelCard:
     """The card of a bundle; ModelError in one line where it is missing or does not hold."""
     if not folder.is_dir():
-        raise ModelError(f"no such bundle; a bundle is a folder with {CARD} and {WEIGHTS}", folder)
+        names = ", ".join(sorted(path.name for path in INCLUDED.iterdir()))
+        raise ModelError(
+            f"no such bundle; a bundle is a folder with {CARD} and {WEIGHTS}, or one that comes with geoseg: {names}",
+            folder,
+        )
     try:
         return checked_card(_read_json(folder / CARD, "a model card"), folder / CARD)
     except FileNotFoundError:
@@ -137,9 +178,12 @@ def checked_card(fields: Any, path: Path) -> ModelCard:
     try:
         return ModelCard.model_validate(fields)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "card"
-        raise ModelError(f"{where}: {first['msg']} ({error.error_count()} in all)", path) from error
+        told = [
+            f"{'.'.join(map(str, e['loc'])) or 'card'}: {e['msg'].removeprefix('Value error, ')}"
+            for e in error.errors()[:MAX_TOLD]
+        ]
+        more = error.error_count() - len(told)
+        raise ModelError("; ".join(told) + (f"; and {more} more" if more else ""), path) from error
 
 
 def _read_json(path: Path, what: str) -> Any:

@@ -9,18 +9,20 @@ from typing import Any, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from geoseg.errors import SpecError
-from geoseg.io.remote import Remote, place_of
+from geoseg.io.places import beside, place_of
+from geoseg.io.remote import Remote
 from geoseg.legend import Legend
 from geoseg.pixels.generalize import GeneralizeRules
-from geoseg.run.job_files import beside, checked, read_fields
+from geoseg.run.job_files import bundle_beside, checked, read_fields
 from geoseg.spec import SegmentSpec
 
 SCENE_FILES = ("labels", "regions", "mask")
 ABOUT_LABELS = ("class_field", "map_class", "ignore", "background", "objects", "errors")
 NOT_GIVEN = {"scenes": "none given; name at least one", "output": "none given; name a folder with -o"}
 
-
 ALL_CLASSES = "all"
+MARGIN_PX = 64
+"""Of a patch, unless that is small: the table of blends in the README says what it gives."""
 MOST_NAMES = 12
 """Of classes, in a message."""
 
@@ -98,7 +100,10 @@ class Job(BaseModel):
     patch_px: int | None = Field(
         None, description="side of what the network sees; the model's own if not given"
     )
-    margin_px: int = Field(64, description="what a patch gives up on each side")
+    margin_px: int | None = Field(
+        None,
+        description="what a patch gives up on each side; 64, or a quarter of a patch below 256 if not given",
+    )
     blend: Literal["crop", "hann"] = "crop"
     tta: Literal["none", "d4"] = "none"
     gsd: float | None = Field(None, gt=0, description="resample to this ground sample distance in metres")
@@ -211,7 +216,8 @@ class Job(BaseModel):
 
     def segment_spec(self, model_patch_px: int) -> SegmentSpec:
         patch_px = model_patch_px if self.patch_px is None else self.patch_px
-        return SegmentSpec(patch_px, self.margin_px, self.blend, self.tta)
+        margin_px = min(MARGIN_PX, patch_px // 4) if self.margin_px is None else self.margin_px
+        return SegmentSpec(patch_px, margin_px, self.blend, self.tta)
 
 
 def generalize_rules(
@@ -257,19 +263,19 @@ def make_job(options: Mapping[str, Any], job_file: str | None = None) -> Job:
 
 def _from_file(path: Path) -> dict[str, Any]:
     values = read_fields(path, "scenes: [a.tif]")
-    for name in ("output", "model", "aoi"):
+    for name, there in {"output": beside, "model": bundle_beside, "aoi": beside}.items():
         if isinstance(values.get(name), str):
-            values[name] = beside(path, values[name])
+            values[name] = there(path.parent, values[name])
     scenes = values.get("scenes")
     if isinstance(scenes, list):
-        values["scenes"] = [_scene_beside(path, scene) for scene in scenes]
+        values["scenes"] = [_scene_beside(path.parent, scene) for scene in scenes]
     return values
 
 
-def _scene_beside(job_file: Path, scene: Any) -> Any:
+def _scene_beside(folder: Path, scene: Any) -> Any:
     if isinstance(scene, str):
-        return {"path": beside(job_file, scene)}
+        return {"path": beside(folder, scene)}
     if not isinstance(scene, dict):
         return scene
     files = ("path", *SCENE_FILES)
-    return {k: beside(job_file, v) if k in files and isinstance(v, str) else v for k, v in scene.items()}
+    return {k: beside(folder, v) if k in files and isinstance(v, str) else v for k, v in scene.items()}

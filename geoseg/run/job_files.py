@@ -10,7 +10,8 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from geoseg.errors import SpecError
-from geoseg.io.remote import is_remote
+from geoseg.io.places import is_remote
+from geoseg.model.bundle import bundle_at
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -28,9 +29,9 @@ def read_fields(path: Path, example: str) -> dict[str, Any]:
     return values
 
 
-def beside(job_file: Path, name: str) -> str:
-    """A path that starts from a job file's folder; addresses stay as they are."""
-    return name if is_remote(name) else str(job_file.parent / name)
+def bundle_beside(folder: Path, name: str) -> str:
+    """A model bundle that a job file in this folder names: a path from there, or one that comes with geoseg."""
+    return name if is_remote(name) else str(bundle_at(name, folder))
 
 
 def checked(

@@ -17,12 +17,13 @@ from geoseg.errors import SourceError
 from geoseg.io.classmap import AnyClassRaster
 from geoseg.io.files import publish_json, read_json, remove_folder
 from geoseg.io.legends import find_classes
-from geoseg.io.remote import Place, Remote, beside, is_remote, place_of
+from geoseg.io.places import Place, beside, is_remote, place_of
+from geoseg.io.remote import Remote
 from geoseg.parallel import threaded_map
 from geoseg.run.events import Reporter
 from geoseg.run.finish import LANDCOVER
 from geoseg.run.job import SceneEntry, make_job
-from geoseg.run.job_files import checked, read_fields
+from geoseg.run.job_files import bundle_beside, checked, read_fields
 from geoseg.run.pipeline import DONE, NOTHING_STARTED, SOME_FAILED, Run
 from geoseg.run.prepare import SCRATCH
 from geoseg.stages.areas import measure_areas
@@ -322,7 +323,7 @@ def _linked(path: Place, href: str) -> Place:
 
 
 def _beside(values: dict[str, Any], base: Path) -> dict[str, Any]:
-    for name in ("model", "aoi"):
+    for name, there in {"model": bundle_beside, "aoi": beside}.items():
         if isinstance(values.get(name), str):
-            values[name] = beside(base, values[name])
+            values[name] = there(base, values[name])
     return values

@@ -53,6 +53,14 @@ def test_options_that_do_not_parse_show_the_usage(
     assert not tried.published
 
 
+@pytest.mark.parametrize("patch_px", range(32, 1025, 32))
+def test_a_margin_that_is_not_given_fits_every_patch(patch_px: int) -> None:
+    job = make_job({"scenes": ("a.tif",), "output": "out", "patch_px": patch_px})
+    spec = job.segment_spec(512)
+    assert spec.margin_px == min(64, patch_px // 4)
+    assert job.model_copy(update={"patch_px": None}).segment_spec(patch_px) == spec
+
+
 @pytest.mark.parametrize("options", [["--patch-px", 1_000_000_000 // 32 * 32], ["--workers", 100_000]])
 def test_what_does_not_fit_into_memory_is_refused(run: Try, good: Path, options: list[object]) -> None:
     run(good, *options).refused(NOTHING_STARTED, good, "of memory and", "take a smaller")
