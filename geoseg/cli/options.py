@@ -147,7 +147,8 @@ job_options = _decorator(
         "--model",
         type=click.Path(),
         metavar="BUNDLE",
-        help="Model bundle: a folder, or its STAC item.  [default: landcover-rgb, included]",
+        help="Model bundle: a folder, its STAC item, or the name of an included one: landcover-rgb (0.5 to 1.25 m) or "
+        "buildings-drone (0.1 to 0.3 m).  [default: landcover-rgb]",
     ),
     click.option(
         "--labels",

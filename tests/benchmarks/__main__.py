@@ -6,6 +6,7 @@ import argparse
 import sys
 
 from tests.benchmarks import (
+    accuracy,
     blends,
     footprints,
     memory,
@@ -25,6 +26,7 @@ PARTS = {
     "memory": memory.main,
     "scale": scale.main,
     "blends": blends.main,
+    "accuracy": accuracy.main,
     "polygons": polygons.main,
     "footprints": footprints.main,
     "roads": roads.main,
