@@ -165,7 +165,7 @@ def _dtype(dataset: DatasetReader, path: str, wants: InputSpec, bands: tuple[int
     if found == {wants.dtype} or (wants.dtype == "float32" and found == {"float64"}):
         return wants.dtype
     raise ModelError(
-        f"holds {', '.join(sorted(found))} values; the model was trained on {wants.dtype}, and values are never "
+        f"holds {', '.join(sorted(found))} values; the model takes {wants.dtype}, and values are never "
         "rescaled by guess: convert the scene, or take a model for its values",
         path,
     )

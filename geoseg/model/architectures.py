@@ -5,8 +5,9 @@ from __future__ import annotations
 import inspect
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any
 
 import torch
@@ -121,9 +122,11 @@ def build_body(
     found = ARCHITECTURES.get(architecture.lower())
     try:
         if found is None:
-            raise ValueError("geoseg models lists those there are")
-        if not _ENCODER.match(encoder):
-            raise ValueError("geoseg models --encoders lists those there are")
+            near = _near(architecture, [a.name for a in ARCHITECTURES.values()])
+            raise ValueError(f"no such architecture; {near}geoseg models lists those there are")
+        if not _is_encoder(encoder, found):
+            near = _near(encoder, encoder_names())
+            raise ValueError(f"no such encoder; {near}geoseg models --encoders lists those there are")
         allowed = allowed_options(found)
         unknown = sorted(set(options) - allowed)
         if unknown:
@@ -141,6 +144,21 @@ def build_body(
             f"no network {architecture!r} with encoder {encoder!r} ({_short(reason)})"
         ) from error
     return body
+
+
+def _is_encoder(name: str, architecture: Architecture) -> bool:
+    """One of segmentation-models-pytorch, old names too, or of timm: with tu-, for HRNet also without."""
+    if not _ENCODER.match(name):
+        return False
+    of_timm = name.startswith("tu-") or architecture.build is HRNet
+    return name in smp.encoders.encoders or (of_timm and timm.is_model(name.removeprefix("tu-")))
+
+
+def _near(name: str, known: Iterable[str]) -> str:
+    """A question for the known names that are written nearly so; nothing where there is none."""
+    lower = {k.lower(): k for k in known}
+    near = [lower[match] for match in get_close_matches(name.lower(), lower, n=3, cutoff=0.7)]
+    return f"did you mean {' or '.join(near)}? " if near else ""
 
 
 def allowed_options(architecture: Architecture) -> set[str]:

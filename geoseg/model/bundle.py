@@ -14,7 +14,8 @@ from safetensors import SafetensorError, safe_open
 
 from geoseg.errors import ModelError
 from geoseg.model.card import IR_BIN, IR_XML, ONNX, WEIGHTS, ModelCard
-from geoseg.model.mlm import ITEM, item_fields
+from geoseg.model.mlm import ITEM
+from geoseg.model.mlm_reading import item_fields
 from geoseg.model.unsafe import refuse_outside_weights, refuse_pickle
 
 CARD = "model.json"
@@ -65,7 +66,6 @@ class Bundle:
         """
         path = bundle_at(source) if source is not None else DEFAULT_BUNDLE
         refuse_pickle(path)
-        _refuse_bare_network(path)
         bundle = cls.described(path)
         for name, digest in bundle.card.files.items():
             held = bundle.path_of(name)
@@ -86,6 +86,7 @@ class Bundle:
     @classmethod
     def described(cls, path: Path) -> Bundle:
         """A bundle as its card tells it; no other file is looked at. Raises ModelError as `open` does."""
+        _refuse_bare_network(path)
         if path.is_file() and path.name == CARD:
             path = path.parent
         if path.is_file() and path.suffix == ".json":

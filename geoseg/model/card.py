@@ -18,7 +18,12 @@ FILES = (WEIGHTS, ONNX, IR_XML, IR_BIN)
 Dtype = Literal["uint8", "uint16", "int16", "float32"]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
-LATER_FIELDS = ("options", "onnx", "largest_difference")
+ONE_OUTPUT = "the network has one output: say in positive_class which of the two classes it stands for"
+
+PICTURE = frozenset({"red", "green", "blue", "nir", "r", "g", "b"})
+"""Names of bands that never hold zeros and ones alone."""
+
+LATER_FIELDS = ("options", "onnx", "largest_difference", "positive_class")
 """Fields that came after the first cards: left out while they say nothing, so that digests and texts stay."""
 
 
@@ -35,7 +40,7 @@ class Band(_Strict):
 
 
 class ClassEntry(_Strict):
-    """One output channel, in this order."""
+    """One output channel, in this order; but see ModelCard.positive_class."""
 
     id: int = Field(ge=0, le=254)
     name: str
@@ -83,7 +88,11 @@ class ModelCard(_Strict):
     bands: tuple[Band, ...] = Field(min_length=1)
     dtype: Dtype
     gsd_m: GsdRange
-    classes: tuple[ClassEntry, ...] = Field(min_length=1)
+    classes: tuple[ClassEntry, ...]
+    positive_class: str | None = Field(
+        default=None,
+        description="the class whose probability is the sigmoid of a network's only output; the other has the rest",
+    )
     patch_px: int = Field(default=512, ge=32)
     temperature: float = Field(default=1.0, gt=0)
     files: dict[Literal["model.safetensors", "model.onnx", "openvino.xml", "openvino.bin"], Sha256]
@@ -98,6 +107,22 @@ class ModelCard(_Strict):
     training_data: list[str] = Field(default_factory=list)
     scores: dict[str, float] = Field(default_factory=dict)
     notes: list[str] = Field(default_factory=list)
+
+    @field_validator("version", mode="before")
+    @classmethod
+    def _as_text(cls, version: Any) -> Any:
+        """YAML reads 1 and 1.0 as numbers."""
+        return str(version) if type(version) in (int, float) else version
+
+    @field_validator("classes")
+    @classmethod
+    def _are_several(cls, classes: tuple[ClassEntry, ...]) -> tuple[ClassEntry, ...]:
+        if len(classes) < 2:
+            raise ValueError(
+                "a map of one class says nothing: name all else as a class, too, and where the network has one "
+                "output, in positive_class the class that it stands for"
+            )
+        return classes
 
     @field_validator("files")
     @classmethod
@@ -124,6 +149,34 @@ class ModelCard(_Strict):
         return self
 
     @model_validator(mode="after")
+    def _one_output_is_one_of_two(self) -> ModelCard:
+        names = [entry.name for entry in self.classes]
+        if self.positive_class is not None and (len(names) != 2 or self.positive_class not in names):
+            raise ValueError(
+                f"positive_class ({self.positive_class!r}) must be one of two classes; named are {', '.join(names)}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _statistics_are_of_raw_values(self) -> ModelCard:
+        """Those of values scaled to 0..1 would turn whole numbers into noise; a std of 1 leaves values as they are.
+
+        A band of zeros and ones beside others is none of the picture.
+        """
+        if self.dtype == "float32":
+            return self
+        scaled = [band.name for band in self.bands if 0 <= band.mean <= 1 and band.std < 1]
+        if len(scaled) == len(self.bands) or PICTURE.intersection(name.lower() for name in scaled):
+            values, factor = (
+                ("0..255", "255") if self.dtype == "uint8" else (self.dtype, "what was scaled to 1")
+            )
+            raise ValueError(
+                f"bands: means of values {values} are needed; these are of 0..1: times {factor}? "
+                f"({', '.join(scaled)}; the same for std)"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _means_fit_the_dtype(self) -> ModelCard:
         for band, fill in zip(self.bands, self.input_spec.fill, strict=True):
             if self.dtype != "float32" and not np.iinfo(self.dtype).min <= fill <= np.iinfo(self.dtype).max:
@@ -134,6 +187,16 @@ class ModelCard(_Strict):
     def is_onnx(self) -> bool:
         """The network is an ONNX file, which OpenVINO runs and torch does not."""
         return ONNX in self.files
+
+    @property
+    def positive_channel(self) -> int | None:
+        """Place of the class that a network's only output stands for; None where each class has an output."""
+        return None if self.positive_class is None else self.legend.names.index(self.positive_class)
+
+    @property
+    def outputs(self) -> int:
+        """Channels that the network itself answers."""
+        return len(self.classes) if self.positive_class is None else 1
 
     @property
     def legend(self) -> Legend:
@@ -161,5 +224,6 @@ class ModelCard(_Strict):
         """Of all that decides a map's bytes; a changed description is the same model."""
         deciding = {
             "architecture", "encoder", "options", "bands", "dtype", "classes", "temperature", "files", "onnx",
+            "positive_class",
         }  # fmt: skip
         return digest_of({k: v for k, v in self.to_dict().items() if k in deciding})

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from geoseg.errors import SpecError
+from geoseg.errors import ModelError, SpecError
 from geoseg.io.files import publish_bytes
 from geoseg.model.bundle import CARD, Bundle
 from geoseg.model.card import ModelCard
@@ -33,6 +33,7 @@ def compare_ways(
 
     The first is torch in float32, of another bundle where a reference is given; of an ONNX network without one it
     is OpenVINO in float32. patches: raw pixels, each (band, row, col) of the card's patch size, taken one by one.
+    An answer that is no number differs as much as a probability can. Raises ModelError where the first answers so.
     """
     built = {f"{r}-{p}": s for r, p in WAYS if (s := _built(bundle, r, p)) is not None}
     own = built.pop(next(iter(built))) if reference is None else None
@@ -42,11 +43,16 @@ def compare_ways(
     for patch in patches:
         count += 1
         expected = first.probabilities(patch[None])[0]
+        if not np.isfinite(expected).all():
+            raise ModelError(
+                "the network's answers are not numbers (NaN): its training has diverged, or its weights are spoilt",
+                bundle.weights,
+            )
         labels = expected.argmax(0)
         for way, segmenter in built.items():
             found = segmenter.probabilities(patch[None])[0]
             equal[way] += float(np.mean(found.argmax(0) == labels))
-            largest[way] = max(largest[way], float(np.abs(found - expected).max()))
+            largest[way] = max(largest[way], float(np.nan_to_num(np.abs(found - expected), nan=1.0).max()))
     return (
         {way: Equality(round(equal[way] / count, 6), round(largest[way], 6)) for way in built}
         if count

@@ -1,21 +1,17 @@
-"""A model card as a STAC item with the Machine Learning Model extension (MLM 1.5), and such an item as a card.
+"""A model card as a STAC item with the Machine Learning Model extension (MLM 1.5).
 
-What MLM has no words for is in one property, `geoseg:card`; an item of others needs there only what it lacks.
+What MLM has no words for is in one property, `geoseg:card`.
 """
 
 from __future__ import annotations
 
-import colorsys
 import re
 from collections.abc import Mapping
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
-from urllib.parse import quote, unquote
+from urllib.parse import quote
 
-from geoseg.errors import ModelError
-from geoseg.model.card import FILES, IR_BIN, IR_XML, ONNX, WEIGHTS, ModelCard
-from geoseg.model.unsafe import refuse_pickle
+from geoseg.model.card import IR_BIN, IR_XML, ONNX, WEIGHTS, ModelCard
 
 ITEM = "item.json"
 EXTENSIONS = [
@@ -38,6 +34,7 @@ IN_OWN = (
     "training_data",
     "notes",
     "onnx",
+    "positive_class",
 )
 """Fields of the card that MLM has no words for."""
 
@@ -52,7 +49,6 @@ _ASSETS = {
     IR_XML: ("Network for OpenVINO", "text/xml", ["mlm:model"], "openvino.save_model"),
     IR_BIN: ("Weights for OpenVINO", "application/octet-stream", ["mlm:weights"], None),
 }
-_BY_SUFFIX = {Path(name).suffix: name for name in FILES}
 
 
 def item_of(card: ModelCard, sizes: Mapping[str, int]) -> dict[str, Any]:
@@ -66,6 +62,8 @@ def item_of(card: ModelCard, sizes: Mapping[str, int]) -> dict[str, Any]:
     known_name = NAME.match(card.name) is not None
     if not known_name:
         own["name"] = card.name
+    if _takes_raw(card):  # without scaling there is no other place for means and deviations
+        own["bands"] = [band.model_dump() for band in card.bands]
     hyper = {"encoder": card.encoder, "options": dict(card.options), "temperature": card.temperature}
     properties: dict[str, Any] = {
         "datetime": None,
@@ -73,7 +71,7 @@ def item_of(card: ModelCard, sizes: Mapping[str, int]) -> dict[str, Any]:
         "end_datetime": "9999-12-31T23:59:59Z",
         "description": card.description,
         "license": card.license,
-        "bands": _band_names(card),
+        "bands": _bands_of(card),
         "mlm:name": card.name if known_name else "model",
         "mlm:architecture": card.architecture,
         "mlm:framework": "ONNX" if card.is_onnx else "PyTorch",
@@ -98,7 +96,12 @@ def item_of(card: ModelCard, sizes: Mapping[str, int]) -> dict[str, Any]:
     }
 
 
+def _takes_raw(card: ModelCard) -> bool:
+    return card.onnx is not None and card.onnx.input == "raw"
+
+
 def _input(card: ModelCard) -> dict[str, Any]:
+    """MLM's data_type is that of what the network is given, after scaling; that of a scene is told by its bands."""
     scaling = [{"type": "z-score", "mean": band.mean, "stddev": band.std} for band in card.bands]
     return {
         "name": "pixels",
@@ -106,9 +109,9 @@ def _input(card: ModelCard) -> dict[str, Any]:
         "input": {
             "shape": [-1, len(card.bands), card.patch_px, card.patch_px],
             "dim_order": DIMS,
-            "data_type": card.dtype,
+            "data_type": "float32",
         },
-        "value_scaling": scaling,
+        "value_scaling": None if _takes_raw(card) else scaling,
     }
 
 
@@ -127,7 +130,7 @@ def _output(card: ModelCard) -> dict[str, Any]:
         "name": "classes",
         "tasks": ["semantic-segmentation"],
         "result": {
-            "shape": [-1, len(classes), card.patch_px, card.patch_px],
+            "shape": [-1, card.outputs, card.patch_px, card.patch_px],
             "dim_order": ["batch", "class", "height", "width"],
             "data_type": "float32",
         },
@@ -135,8 +138,8 @@ def _output(card: ModelCard) -> dict[str, Any]:
     }
 
 
-def _band_names(card: ModelCard) -> list[dict[str, str]]:
-    return [{"name": band.name} for band in card.bands]
+def _bands_of(card: ModelCard) -> list[dict[str, str]]:
+    return [{"name": band.name, "data_type": card.dtype} for band in card.bands]
 
 
 def _asset(name: str, digest: str, card: ModelCard, size: int) -> dict[str, Any]:
@@ -148,115 +151,7 @@ def _asset(name: str, digest: str, card: ModelCard, size: int) -> dict[str, Any]
         "type": media,
         "roles": roles,
         **({"mlm:artifact_type": artifact} if artifact else {}),
-        **({"bands": _band_names(card)} if name in (WEIGHTS, ONNX) else {}),
+        **({"bands": _bands_of(card)} if name in (WEIGHTS, ONNX) else {}),
         "file:size": size,
         "file:checksum": SHA256 + digest,
     }
-
-
-def item_fields(item: Any, path: Path) -> tuple[dict[str, Any], dict[str, str]]:
-    """The fields of a card as an MLM item tells them, not yet checked, and where its files lie in the item's folder.
-
-    Raises ModelError for what is no such item, or asks for what geoseg does not do.
-    """
-    try:
-        properties = item["properties"]
-        if item["type"] != "Feature" or "mlm:input" not in properties:
-            raise KeyError("mlm:input")
-        (entry,), (answer,) = properties["mlm:input"], properties["mlm:output"]
-        hyper, own = properties.get("mlm:hyperparameters") or {}, properties.get(OWN) or {}
-        fields: dict[str, Any] = {
-            "name": re.sub(r"[^A-Za-z0-9._-]+", "-", properties["mlm:name"]),
-            "version": "1",
-            "description": properties.get("description") or "",
-            "license": properties.get("license") or "",
-            "architecture": properties["mlm:architecture"],
-            **{key: hyper[key] for key in ("encoder", "options", "temperature") if key in hyper},
-            **_bands(entry, path),
-            "classes": _classes(answer["classification:classes"]),
-        }
-        if "gsd" in properties:
-            fields["gsd_m"] = {"min": properties["gsd"], "max": properties["gsd"]}
-        files, hrefs = _files(item["assets"], path)
-        if ONNX in files:
-            fields["onnx"] = {"input": "normalized" if entry.get("value_scaling") else "raw"}
-        return {**fields, "files": files, **own}, hrefs
-    except ModelError:
-        raise
-    except KeyError as error:
-        raise ModelError(f"is no STAC item with the MLM extension: no {error}", path) from error
-    except (TypeError, ValueError, AttributeError, IndexError) as error:
-        raise ModelError(
-            f"is no STAC item of one network that maps pixels to classes ({error})", path
-        ) from error
-
-
-def _bands(entry: dict[str, Any], path: Path) -> dict[str, Any]:
-    names = [band if isinstance(band, str) else band["name"] for band in entry["bands"]]
-    shape, order = entry["input"]["shape"], entry["input"]["dim_order"]
-    if [d.replace("channel", "bands") for d in order] != DIMS or shape[2] != shape[3]:
-        raise ModelError(
-            f"the network takes {order} of {shape}; only square patches as {DIMS} can be given", path
-        )
-    scaling = entry.get("value_scaling") or [{"type": "z-score", "mean": 0, "stddev": 1}]
-    if len(scaling) == 1:
-        scaling = scaling * len(names)
-    bands = []
-    for name, scale in zip(names, scaling, strict=True):
-        if scale["type"] == "z-score":
-            mean, std = scale["mean"], scale["stddev"]
-        elif scale["type"] == "min-max":
-            mean, std = scale["minimum"], scale["maximum"] - scale["minimum"]
-        else:
-            raise ModelError(
-                f"values are scaled by {scale['type']!r}; only z-score and min-max are known", path
-            )
-        bands.append({"name": name, "mean": mean, "std": std})
-    patch = {"patch_px": shape[2]} if shape[2] > 0 else {}
-    return {"bands": bands, "dtype": entry["input"]["data_type"], **patch}
-
-
-def _classes(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """A class without a color gets one: hues a golden section apart are far apart for neighbors."""
-    found = []
-    for index, entry in enumerate(entries):
-        hue = (index * 0.618034) % 1
-        color = [round(255 * part) for part in colorsys.hsv_to_rgb(hue, 0.6, 0.85)]
-        if "color_hint" in entry:
-            color = list(bytes.fromhex(entry["color_hint"]))
-        name = entry.get("name") or entry["description"]
-        found.append({"id": entry["value"], "name": name, "color": color, "role": entry.get("geoseg:role")})
-    return found
-
-
-def _files(assets: dict[str, Any], path: Path) -> tuple[dict[str, str], dict[str, str]]:
-    files: dict[str, str] = {}
-    hrefs: dict[str, str] = {}
-    for key, asset in assets.items():
-        if not {"mlm:model", "mlm:weights"} & set(asset.get("roles") or ()):
-            continue
-        href = unquote(asset["href"]).removeprefix("./")
-        if Path(href).name != IR_BIN:
-            refuse_pickle(Path(href))
-        name = IR_BIN if Path(href).name == IR_BIN else _BY_SUFFIX.get(Path(href).suffix)
-        if name is None:
-            raise ModelError(
-                f"asset {key!r} ({href}) is neither safetensors, ONNX nor OpenVINO's files", path
-            )
-        if name in files:
-            raise ModelError(f"assets {hrefs[name]} and {href} are both a {Path(name).suffix} file", path)
-        _refuse_outside(href, path)
-        checksum = str(asset.get("file:checksum", ""))
-        if not checksum.startswith(SHA256):
-            raise ModelError(
-                f"asset {key!r} has no SHA-256 in file:checksum ({SHA256} and 64 hex digits)", path
-            )
-        files[name], hrefs[name] = checksum.removeprefix(SHA256).lower(), href
-    return files, hrefs
-
-
-def _refuse_outside(href: str, path: Path) -> None:
-    """Raises ModelError for a file that does not lie in the item's folder, links followed."""
-    folder = path.parent.resolve()
-    if "://" in href or Path(href).is_absolute() or not (folder / href).resolve().is_relative_to(folder):
-        raise ModelError(f"asset {href} lies outside the item's folder, so it is not read", path)

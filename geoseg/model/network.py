@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from geoseg.errors import ModelError
 from geoseg.model.architectures import build_body
 from geoseg.model.bundle import Bundle
-from geoseg.model.card import Band, ModelCard
+from geoseg.model.card import ONE_OUTPUT, Band, ModelCard
 from geoseg.model.memory import check_memory
 
 __all__ = ["Network", "build_body", "build_network", "load_network", "load_state"]
@@ -25,14 +25,23 @@ class Network(nn.Module):
 
     forward: (n, band, row, col) of raw values in any real dtype -> (n, class, row, col) float32 logits, divided by
     the card's temperature.
+    positive: place, among two classes, of the one that a body's only output stands for. That is its logit, and 0 the
+    other's, so that their softmax is the sigmoid and the rest.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, body: nn.Module, bands: tuple[Band, ...], temperature: float = 1.0) -> None:
+    def __init__(
+        self,
+        body: nn.Module,
+        bands: tuple[Band, ...],
+        temperature: float = 1.0,
+        positive: int | None = None,
+    ) -> None:
         super().__init__()
         self.body = body
+        self.positive = positive
         self.temperature = temperature
         shape = (1, len(bands), 1, 1)
         self.register_buffer("mean", torch.tensor([b.mean for b in bands]).reshape(shape), persistent=False)
@@ -40,13 +49,17 @@ class Network(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         logits: Tensor = self.body((pixels.float() - self.mean) / self.std)
-        return logits.float() / self.temperature
+        scaled = logits.float() / self.temperature
+        if self.positive is None:
+            return scaled
+        rest = torch.zeros_like(scaled)
+        return torch.cat((rest, scaled) if self.positive else (scaled, rest), 1)
 
 
 def build_network(card: ModelCard) -> Network:
     """The network of a card, with random weights."""
-    body = build_body(card.architecture, card.encoder, len(card.bands), len(card.classes), card.options)
-    return Network(body, card.bands, card.temperature)
+    body = build_body(card.architecture, card.encoder, len(card.bands), card.outputs, card.options)
+    return Network(body, card.bands, card.temperature, card.positive_channel)
 
 
 def load_network(bundle: Bundle) -> Network:
@@ -80,4 +93,18 @@ def load_state(body: nn.Module, path: Path, what: str, leave_out: tuple[str, ...
         body.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in kept.items()})
     except RuntimeError as error:
         first = str(error).splitlines()[-1].strip()
+        if _has_one_output(kept, body):
+            first = ONE_OUTPUT
         raise ModelError(f"does not fit {what}: {first}", path) from error
+
+
+def _has_one_output(state: Mapping[str, Any], body: nn.Module) -> bool:
+    """All that differs is that the weights have one output where the network has two."""
+    shapes = {name: tuple(value.shape) for name, value in body.state_dict().items()}
+    given = {name: tuple(value.shape) for name, value in state.items()}
+    differing = {name for name, shape in shapes.items() if given.get(name) != shape}
+    return (
+        given.keys() == shapes.keys()
+        and bool(differing)
+        and all(shapes[name][:1] == (2,) and given[name] == (1, *shapes[name][1:]) for name in differing)
+    )

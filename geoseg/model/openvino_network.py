@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from openvino import opset13 as ops
 
 from geoseg.errors import ModelError
 from geoseg.model.bundle import Bundle
-from geoseg.model.card import ModelCard
+from geoseg.model.card import ONE_OUTPUT, ModelCard
 
 FAILURES = (
     RuntimeError,
@@ -53,7 +54,7 @@ def read_network(bundle: Bundle, patch_px: int) -> ov.Model:
             return _onnx(bundle, patch_px)
         xml, binary = converted_ir(bundle, patch_px)
         model = _read(xml, lambda: core().read_model(str(xml), str(binary)))
-    _fit(model, bundle.card, patch_px, xml)
+    _fit(model, bundle.card, len(bundle.card.classes), patch_px, xml)
     return model
 
 
@@ -71,21 +72,58 @@ def converted_ir(bundle: Bundle, patch_px: int) -> tuple[Path, Path]:
     return xml, xml.with_suffix(".bin")
 
 
+@dataclass(frozen=True)
+class OnnxShape:
+    """What an ONNX file tells of itself; None where it leaves it open. patch_px: rows of the only patch it takes."""
+
+    bands: int | None
+    outputs: int | None
+    patch_px: int | None
+
+
+def onnx_shape(path: Path) -> OnnxShape:
+    """Raises ModelError, in one line, for a file that OpenVINO cannot read, or of several or other inputs."""
+    model = _read_onnx(path)
+    entry, answer = model.input(0).get_partial_shape(), model.output(0).get_partial_shape()
+    channels = answer[1] if answer.rank.is_static and len(answer) == 4 else None
+    outputs = channels.get_length() if channels is not None and channels.is_static else None
+    return OnnxShape(entry[1].get_length() if entry[1].is_static else None, outputs, _side(model))
+
+
+def onnx_answers(bundle: Bundle, patches: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """What the ONNX file itself answers to patches (band, row, col) of raw values: (output, row, col) float32 each."""
+    model = _met_onnx(bundle, bundle.card.patch_px)
+    answer = ops.convert(model.output(0).get_node().input_value(0), "f32")
+    model = _with_input(ov.Model([answer.output(0)], model.get_parameters(), "answers"), bundle.card)
+    compiled = core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    return [compiled(patch[None].astype(np.float32))[0][0] for patch in patches]
+
+
 def _onnx(bundle: Bundle, patch_px: int) -> ov.Model:
     """An ONNX file, with what the card says of its input and output made part of the graph."""
-    card, path = bundle.card, bundle.weights
-    # read_model would try other formats as well
-    reader = frontend.FrontEndManager().load_by_framework("onnx")
-    model = _read(path, lambda: reader.convert(reader.load(str(path))))
-    if len(model.inputs) != 1 or len(model.input(0).get_partial_shape()) != 4:
-        raise ModelError("must take one input, (batch, band, row, col)", path)
+    return _as_logits(_met_onnx(bundle, patch_px), bundle.card)
+
+
+def _met_onnx(bundle: Bundle, patch_px: int) -> ov.Model:
+    """An ONNX file for patches of one size; ModelError where it does not fit card and patch."""
+    path, model = bundle.weights, _read_onnx(bundle.weights)
     side = _side(model)
     if side not in (None, patch_px):
         raise ModelError(
             f"takes patches of {side} px only; take --patch-px {side}, or set patch_px in the card", path
         )
-    _fit(model, card, patch_px, path)
-    return _as_logits(model, card)
+    _fit(model, bundle.card, bundle.card.outputs, patch_px, path)
+    return model
+
+
+def _read_onnx(path: Path) -> ov.Model:
+    # read_model would try other formats as well
+    reader = frontend.FrontEndManager().load_by_framework("onnx")
+    model = _read(path, lambda: reader.convert(reader.load(str(path))))
+    shape = model.input(0).get_partial_shape() if len(model.inputs) == 1 else None
+    if shape is None or shape.rank.is_dynamic or len(shape) != 4:
+        raise ModelError("must take one input, (batch, band, row, col)", path)
+    return model
 
 
 def _read(path: Path, read: Callable[[], ov.Model]) -> ov.Model:
@@ -103,8 +141,8 @@ def _side(model: ov.Model) -> int | None:
     return rows.get_length() if rows.is_static else None
 
 
-def _fit(model: ov.Model, card: ModelCard, patch_px: int, path: Path) -> None:
-    """Give the network its shape; ModelError where bands, classes or patch do not agree with the card."""
+def _fit(model: ov.Model, card: ModelCard, outputs: int, patch_px: int, path: Path) -> None:
+    """Give the network its shape; ModelError where bands, outputs or patch do not agree with the card."""
     bands = model.input(0).get_partial_shape()[1]
     if card.is_onnx and bands.is_static and bands.get_length() != len(card.bands):
         raise ModelError(
@@ -115,13 +153,18 @@ def _fit(model: ov.Model, card: ModelCard, patch_px: int, path: Path) -> None:
         shape = [d.get_length() if d.is_static else -1 for d in model.output(0).get_partial_shape()]
     except FAILURES as error:
         raise ModelError(f"OpenVINO cannot read the network ({_reason(error)})", path) from error
-    classes = len(card.classes)
-    if len(shape) == 4 and shape[1] != classes:
-        raise ModelError(f"the network answers {shape[1]} classes, the card names {classes}", path)
-    if shape != [1, classes, patch_px, patch_px]:
+    if len(shape) == 4 and shape[1] != outputs:
+        if (shape[1], outputs) == (1, 2):
+            raise ModelError(ONE_OUTPUT, path)
+        if outputs == 1:
+            raise ModelError(
+                f"answers {shape[1]} classes; positive_class is for a network with one output", path
+            )
+        raise ModelError(f"the network answers {shape[1]} classes, the card names {outputs}", path)
+    if shape != [1, outputs, patch_px, patch_px]:
         raise ModelError(
             f"answers {shape} to a patch of {patch_px} px; one value per class and pixel, "
-            f"[1, {classes}, {patch_px}, {patch_px}], is needed",
+            f"[1, {outputs}, {patch_px}, {patch_px}], is needed",
             path,
         )
 
@@ -130,12 +173,23 @@ def _as_logits(model: ov.Model, card: ModelCard) -> ov.Model:
     """Normalize what goes in, and bring what comes out to logits, as the card says."""
     assert card.onnx is not None
     answer = ops.convert(model.output(0).get_node().input_value(0), "f32")
-    if card.onnx.output == "probabilities":
+    shares = card.onnx.output == "probabilities"
+    if card.positive_channel is not None:
+        # (1 - p, p), of which the logarithms are logits; for a logit z the other's is 0
+        one = np.float32(1)
+        rest = ops.subtract(one, answer) if shares else ops.broadcast(np.float32(0), ops.shape_of(answer))
+        answer = ops.concat([rest, answer] if card.positive_channel else [answer, rest], 1)
+    if shares:
         answer = ops.log(ops.maximum(answer, np.float32(LEAST_PROBABILITY)))
     if card.temperature != 1:
         answer = ops.divide(answer, np.float32(card.temperature))
-    whole = ov.Model([answer.output(0)], model.get_parameters(), card.name)
-    prepared = ov.preprocess.PrePostProcessor(whole)
+    return _with_input(ov.Model([answer.output(0)], model.get_parameters(), card.name), card)
+
+
+def _with_input(model: ov.Model, card: ModelCard) -> ov.Model:
+    """Raw values in: normalized first, where the network takes them so."""
+    assert card.onnx is not None
+    prepared = ov.preprocess.PrePostProcessor(model)
     entry = prepared.input(0)
     entry.tensor().set_element_type(ov.Type.f32).set_layout(ov.Layout("NCHW"))
     entry.model().set_layout(ov.Layout("NCHW"))

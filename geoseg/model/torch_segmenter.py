@@ -40,6 +40,8 @@ class TorchSegmenter:
         try:
             network: Any = load_network(bundle).to(self._device)
             self._network = network.to(memory_format=torch.channels_last)
+            if device == "cuda":
+                torch.cuda.synchronize()  # the streams of lanes do not wait for this one
         except torch.OutOfMemoryError as error:
             raise ModelError("does not fit into the memory of the GPU", bundle.folder) from error
 

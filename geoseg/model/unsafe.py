@@ -8,20 +8,33 @@ from pathlib import Path
 from geoseg.errors import ModelError
 
 PICKLES = (".pt", ".pth", ".pt2", ".ckpt", ".bin", ".pkl", ".pickle")
-CONVERT = (
-    "where you trust it, convert it: "
-    "safetensors.torch.save_file(torch.load(FILE, weights_only=True), 'model.safetensors'), "
+_SAVE = "safetensors.torch.save_file({}, 'model.safetensors'), then geoseg model import"
+CONVERT = "where you trust it, convert it: " + _SAVE.format("torch.load(FILE, weights_only=True)")
+_CONVERT_PROGRAM = (
+    "where you trust it, convert it (onnxscript is needed): "
+    "torch.onnx.export(torch.export.load(FILE), (), 'model.onnx', dynamo=True, external_data=False), "
     "then geoseg model import"
 )
+_CONVERT_PICKLE = (
+    "where you trust it, convert it in the program that wrote it: its tensors, by name, as "
+    + _SAVE.format("TENSORS")
+    + "; what torch.save wrote is read by torch.load(FILE, weights_only=True)"
+)
+_CONVERSIONS = {".pt2": _CONVERT_PROGRAM, ".pkl": _CONVERT_PICKLE, ".pickle": _CONVERT_PICKLE}
 _LOCATION = b"\x0a\x08location"
 """How a tensor of an ONNX file says that its values lie in another file: the key of a string pair, in protobuf."""
+
+
+def conversion(path: Path) -> str:
+    """How a file of one of PICKLES becomes one that is read."""
+    return _CONVERSIONS.get(path.suffix.lower(), CONVERT)
 
 
 def refuse_pickle(path: Path) -> None:
     """Raises ModelError for a file whose format unpickles, whatever is in it."""
     if path.suffix.lower() in PICKLES and not path.is_dir():
         raise ModelError(
-            f"{path.suffix} files can run code when they are read, so they are not; {CONVERT}", path
+            f"{path.suffix} files can run code when they are read, so they are not; {conversion(path)}", path
         )
 
 

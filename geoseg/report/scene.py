@@ -9,6 +9,7 @@ from pyproj import CRS
 from geoseg.io.files import publish_bytes
 from geoseg.io.places import Place
 from geoseg.io.qgis_styles import VIRIDIS
+from geoseg.legend import ROLES
 from geoseg.report.facts import INDEX, REPORT, SceneFacts, dig, number, pair
 from geoseg.report.layers import MapContent, SceneViews, color_of, css, presets
 from geoseg.report.looks import place_box, place_cards
@@ -155,9 +156,12 @@ def _figures(facts: SceneFacts, content: MapContent, sampled: list[int] | None) 
     if sampled is not None and any(sampled):
         mean = mean_percent(sampled) / 100
         found.append(("mean confidence", percent(mean, 0), ""))
-    for key, label in (("buildings", "buildings"), ("roads", "road polygons")):
-        if key in content.counts:
-            found.append((label, f"{content.counts[key]:,}", ""))
+    for role, label in zip(ROLES, ("buildings", "road polygons"), strict=True):
+        if (count := content.counts.get(f"{role}s")) is not None:
+            plays = bool(facts.legend.of_role(role))
+            found.append(
+                (label, f"{count:,}", "") if plays else (label, "–", f"no class has the role {role}")
+            )
     seconds = facts.row.get("seconds")
     total = sum(number(v) or 0.0 for v in seconds.values()) if isinstance(seconds, dict) else 0.0
     if total:

@@ -23,10 +23,11 @@ from geoseg.report.pictures import data_uri, displayed, flat, photo, shrink_phot
 from geoseg.report.sections import TINTS, duration, percent, score
 
 FACTS, EXAMPLES, PAGE = "training.json", "examples.npz", "training.html"
-LOG = "log/version_*/metrics.csv"
+LOG = "log/metrics.csv"
 SIDE_PX = 320
 """Longer side of an example's pictures."""
-MOST_EXAMPLES = 12
+MOST_EXAMPLES, MOST_NAMES = 12, 12
+LOSSES = ("cross_entropy", "dice", "focal", "lovasz", "tversky", "reverse_cross_entropy")
 CURVES = (
     (
         "loss",
@@ -75,22 +76,19 @@ def training_page(folder: Path) -> bytes:
 
 
 def read_log(folder: Path) -> list[Row]:
-    """All rows of a run's log, by step, counted from 1; each sitting takes over from where it begins.
+    """All rows of a run's log, by step, counted from 1; none without a log.
 
     Of rows and cells that a killed writer left damaged, nothing is told.
     """
+    path = folder / LOG
+    if not path.is_file():
+        return []
     rows: list[Row] = []
-    for path in sorted(
-        folder.glob(LOG), key=lambda p: int("0" + "".join(c for c in p.parent.name if c.isdigit()))
-    ):
-        sitting = []
-        with path.open(newline="", encoding="utf-8", errors="replace") as stream:
-            for cells in csv.DictReader(stream):
-                row = {str(key): value for key, cell in cells.items() if (value := _cell(cell)) is not None}
-                if "step" in row:
-                    sitting.append({**row, "step": row["step"] + 1})
-        if sitting:
-            rows = [row for row in rows if row["step"] < sitting[0]["step"]] + sitting
+    with path.open(newline="", encoding="utf-8", errors="replace") as stream:
+        for cells in csv.DictReader(stream):
+            row = {str(key): value for key, cell in cells.items() if (value := _cell(cell)) is not None}
+            if "step" in row:
+                rows.append(row)
     return rows
 
 
@@ -282,10 +280,38 @@ def _facts(facts: Mapping[str, Any]) -> list[dict[str, str]]:
         "encoder": text(facts.get("encoder")),
         "options": ", ".join(f"{k}: {v}" for k, v in options.items()),
         "bands": ", ".join(map(str, bands)) if isinstance(bands, list) else "",
+        "data": "; ".join(f"{split}: {_listed(names)}" for split, names in _object(facts, "data").items()),
+        "crop": f"{_count(facts, 'crop_px')} px" if number(facts.get("crop_px")) else "",
         "batch": batch,
+        "loss": _loss(_object(facts, "loss")),
+        "seed": text(facts.get("seed")),
         "weights": "; ".join(map(str, start)) if isinstance(start, list) and start else "random at the start",
     }
     return [{"name": name, "value": value} for name, value in found.items() if value]
+
+
+def _listed(names: Any) -> str:
+    """The first of some names."""
+    known = [text(name) for name in names] if isinstance(names, list) else []
+    more = f" and {len(known) - MOST_NAMES} more" if len(known) > MOST_NAMES else ""
+    return ", ".join(known[:MOST_NAMES]) + more
+
+
+def _loss(settings: Mapping[str, Any]) -> str:
+    """The losses of a sum with their weights, and what else is set for those that are in it."""
+    weights = {name: number(settings.get(name)) or 0.0 for name in LOSSES}
+    terms = [f"{weight:g} × {name.replace('_', ' ')}" for name, weight in weights.items() if weight]
+    for name, of in (
+        ("label_smoothing", "cross_entropy"),
+        ("focal_gamma", "focal"),
+        ("tversky_alpha", "tversky"),
+    ):
+        if weights[of] and number(settings.get(name)):
+            terms.append(f"{name.replace('_', ' ')} {number(settings.get(name)):g}")
+    classes = _object(settings, "class_weights")
+    if classes:
+        terms.append(f"class weights {', '.join(f'{name} {value}' for name, value in classes.items())}")
+    return ", ".join(terms)
 
 
 def _object(facts: Mapping[str, Any], key: str) -> dict[str, Any]:

@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 
 from geoseg.demo.scene import MAX_SIZE, MIN_SIZE, render_demo
 from geoseg.errors import ModelError, SpecError
 from geoseg.grid.lattice import Blocks, Lattice
 from geoseg.io.files import publish_bytes
 from geoseg.io.sources import open_scene
-from geoseg.model.bundle import Bundle
+from geoseg.legend import Role
+from geoseg.model.bundle import CARD, Bundle
 from geoseg.model.card import ModelCard
 from geoseg.model.measure import Equality, compare_ways, note_equal_labels
+from geoseg.model.mlm import ITEM
 from geoseg.model.runtimes import MIN_EQUAL_LABELS, RuntimeChoice
 from geoseg.spec import SegmentSpec
 
+Tell = Callable[[str], None]
+"""Takes lines on what is being done."""
+ROLE_WORDS: dict[Role, str] = {
+    "building": r"(buildings?|houses?|roof(top)?s?)",
+    "road": r"(roads?|streets?|highways?)",
+}
+NOT_THESE = r"\b(no|non|not|without|other)\b"
 EXAMPLES = 4
 """Patches that runtimes are compared on."""
 SEED = 3
@@ -86,7 +97,7 @@ def format_description(told: dict[str, Any]) -> str:
     lines += ["", f"{'bands':<20} {'mean':>10} {'std':>10}"]
     lines += [f"  {b['name']:<18} {b['mean']:>10g} {b['std']:>10g}" for b in told["bands"]]
     lines += ["", "classes"]
-    lines += [_class_line(c) for c in told["classes"]]
+    lines += [_class_line(c, told.get("positive_class")) for c in told["classes"]]
     if told["equal_labels"]:
         lines += ["", f"{'runtimes':<20} {'equal labels':>12} {'largest difference':>20}"]
         largest = told.get("largest_difference", {})
@@ -99,11 +110,12 @@ def format_description(told: dict[str, Any]) -> str:
     return "\n".join(line for index, line in enumerate(lines) if line or index != 1)
 
 
-def _class_line(entry: dict[str, Any]) -> str:
+def _class_line(entry: dict[str, Any], positive: str | None) -> str:
     red, green, blue = entry["color"]
     role = f"  role {entry['role']}" if entry["role"] else ""
+    only = " (the network's only output)" if entry["name"] == positive else ""
     swatch = f"\x1b[48;2;{red};{green};{blue}m  \x1b[0m"
-    return f"  {entry['id']:>3} {swatch} #{red:02x}{green:02x}{blue:02x} {entry['name']}{role}"
+    return f"  {entry['id']:>3} {swatch} #{red:02x}{green:02x}{blue:02x} {entry['name']}{only}{role}"
 
 
 def _way_line(way: str, share: float, difference: float | None) -> str:
@@ -115,6 +127,7 @@ def verify(source: str | None, scene: str | None = None) -> str:
 
     The figures, as text. Raises ModelError where something does not hold.
     """
+    from geoseg.model.answers import check_answers
     from geoseg.model.openvino_network import read_network
 
     bundle = Bundle.open(source)
@@ -123,18 +136,30 @@ def verify(source: str | None, scene: str | None = None) -> str:
 
         load_network(bundle)
     read_network(bundle, bundle.card.patch_px)
+    check_answers(bundle)
     found = compare_ways(bundle, example_patches(bundle.card, scene))
     for way, equality in found.items():
         _hold(bundle, way, equality)
     told = [f"{bundle.card.name} {bundle.card.version}: card, digests and weights hold"]
-    told += [f"{'':<20} {'equal labels':>12} {'largest difference':>20}"] if found else []
-    return "\n".join(told + [_way_line(way, e.labels, e.difference) for way, e in found.items()])
+    if found:
+        told.append(f"{'equal labels':<20} {'on the card':>12} {'found':>12} {'largest difference':>20}")
+    for way, equality in found.items():
+        stated = f"{bundle.card.equal_labels[way]:.4%}" if way in bundle.card.equal_labels else "not told"
+        told.append(f"  {way:<18} {stated:>12} {equality.labels:>12.4%} {equality.difference:>20.4f}")
+    return "\n".join(told)
 
 
 def _hold(bundle: Bundle, way: str, found: Equality) -> None:
-    """Raises ModelError for a way that a run would take and that does not answer as the reference does."""
-    exact = way.endswith("float32")
-    if not exact and bundle.card.equal_labels.get(way, 0.0) < MIN_EQUAL_LABELS:
+    """Raises ModelError for a way that a run would take and that does not answer as the reference does, or clearly
+    less so than the card says."""
+    exact, stated = way.endswith("float32"), bundle.card.equal_labels.get(way, 0.0)
+    if found.labels < stated - ELSEWHERE:
+        raise ModelError(
+            f"{way} agrees with the reference less than the card says: {found.labels:.2%} of labels are equal, "
+            f"on the card {stated:.2%}",
+            bundle.folder,
+        )
+    if not exact and stated < MIN_EQUAL_LABELS:
         return  # no run takes it unless it is asked for
     least = MIN_EQUAL_LABELS if exact else MIN_EQUAL_LABELS - ELSEWHERE
     if found.labels < least or (exact and found.difference > MAX_DIFFERENCE):
@@ -145,34 +170,87 @@ def _hold(bundle: Bundle, way: str, found: Equality) -> None:
         )
 
 
-def export(source: str | None, output: Path, kind: Any) -> Bundle:
-    """Write a bundle anew with OpenVINO's files, as ONNX, or described by a STAC item; ONNX is compared with torch."""
+def _silent(line: str) -> None:
+    pass
+
+
+def export(
+    source: str | None, output: Path, kind: Any, overwrite: bool = False, tell: Tell = _silent
+) -> Bundle:
+    """Write a bundle anew with OpenVINO's files, as ONNX, or described by a STAC item; ONNX is compared with torch.
+
+    Raises SpecError where a bundle is there already and is not to be replaced.
+    """
     from geoseg.model.export import export_bundle
 
+    _refuse_existing(output, overwrite)
     bundle = Bundle.open(source)
+    if kind != "mlm":
+        tell(f"converting the network to {'ONNX' if kind == 'onnx' else 'OpenVINO'}")
     written = export_bundle(bundle, output, kind)
     if kind == "onnx":
-        return note_equal_labels(written, example_patches(bundle.card), reference=bundle)
+        return _noted(written, tell, reference=bundle)
     return written
 
 
-def import_foreign(source: Path, output: Path, card_file: Path | None) -> Bundle:
-    """Write a network of others as a bundle, with how well each runtime agrees on its card."""
+def import_foreign(
+    source: Path, output: Path, card_file: Path | None, overwrite: bool = False, tell: Tell = _silent
+) -> Bundle:
+    """Write a network of others as a bundle, with how well each runtime agrees on its card.
+
+    Raises SpecError where a bundle is there already and is not to be replaced.
+    """
     from geoseg.model.importing import Foreign, import_model
 
-    bundle = import_model(Foreign.open(source), output, card_file)
-    return note_equal_labels(bundle, example_patches(bundle.card))
+    foreign = Foreign.open(source)
+    _refuse_existing(output, overwrite)
+    bundle = import_model(foreign, output, card_file, tell)
+    for line in without_role(bundle.card):
+        tell(line)
+    return _noted(bundle, tell)
 
 
-def write_template(source: Path, path: Path) -> list[str]:
-    """Write a card to fill in; the fields that it still lacks. Raises SpecError for a file that is there already."""
+def _noted(bundle: Bundle, tell: Tell, reference: Bundle | None = None) -> Bundle:
+    tell(f"comparing runtimes on {EXAMPLES} patches of {bundle.card.patch_px} px")
+    return note_equal_labels(bundle, example_patches(bundle.card), reference=reference)
+
+
+def without_role(card: ModelCard) -> list[str]:
+    """A line for each role that no class plays though one is named so."""
+    lines = []
+    for role, words in ROLE_WORDS.items():
+        named = [
+            entry.name
+            for entry in card.classes
+            if re.search(rf"(^|[^a-z]){words}($|[^a-z])", entry.name.lower())
+            and not re.search(NOT_THESE, entry.name.lower().replace("_", " "))
+        ]
+        if named and not card.legend.of_role(role):
+            lines.append(
+                f"warning: class {named[0]!r} has no role, so that no {role}s layer will be made; "
+                f"with role: {role} in the card there will be"
+            )
+    return lines
+
+
+def _refuse_existing(output: Path, overwrite: bool) -> None:
+    if not overwrite and ((output / CARD).exists() or (output / ITEM).exists()):
+        raise SpecError("is a bundle already; name another folder, or replace it with --overwrite", output)
+
+
+def write_template(source: Path, path: Path, overwrite: bool = False) -> list[str]:
+    """Write a card to fill in; the fields that it still lacks.
+
+    Raises SpecError where a file is there already and is not to be replaced.
+    """
     from geoseg.model.importing import Foreign, template
 
-    if path.exists():
-        raise SpecError("is there already, so no template is written over it", path)
+    if path.exists() and not overwrite:
+        raise SpecError("is there already; name another file, or replace it with --overwrite", path)
     foreign = Foreign.open(source)
-    publish_bytes(path, template(foreign).encode())
-    return foreign.missing({})
+    text = template(foreign)
+    publish_bytes(path, text.encode())
+    return foreign.missing(yaml.safe_load(text))
 
 
 def example_patches(card: ModelCard, scene: str | None = None) -> Iterator[np.ndarray]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,11 +16,14 @@ from geoseg.errors import SourceError, SpecError
 from geoseg.io.files import publish_bytes, remove_folder
 from geoseg.model import _torchvision  # noqa: F401  must come before lightning, whose metrics import torchvision
 from geoseg.train.config import TrainConfig
+from geoseg.train.done import DONE
+from geoseg.train.stopping import Stop
 
 import lightning  # isort: skip
 from lightning.fabric.plugins.io import TorchCheckpointIO  # isort: skip
 from lightning.pytorch.callbacks import Callback  # isort: skip
 
+LOG = logging.getLogger(__name__)
 FOLDER, LAST = "checkpoints", "last.ckpt"
 LOGS = ("log", "tensorboard")
 OURS = "geoseg"
@@ -43,24 +47,40 @@ class PlainCheckpoints(TorchCheckpointIO):  # type: ignore[misc]
 
 
 class SaveState(Callback):  # type: ignore[misc]
-    """Write the checkpoint after each validation; without validation, every so many steps and at the end."""
+    """Write the checkpoint every so many steps and at the end, after a validation that is due then; tell its scores.
 
-    def __init__(self, path: Path, every: int | None) -> None:
-        self._path, self._every, self._saved = path, every, 0
+    Where a stop is wanted, write it after the step at hand, and raise KeyboardInterrupt. A step with a validation is
+    over after that only: a run that went on from between them would never make up for it.
+    """
+
+    def __init__(self, path: Path, every: int, validates: bool, stop: Stop) -> None:
+        self._path, self._every, self._validates, self._stop, self._saved = path, every, validates, stop, 0
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         self._saved = trainer.global_step
+        self._stop.listen()
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         self._save(trainer)
+        LOG.info(getattr(pl_module, "validated", ""))
+        self._end_if_wanted(trainer)
 
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, *_: Any
     ) -> None:
-        if self._every is None or trainer.global_step == self._saved:  # the latter while gradients accumulate
-            return
-        if trainer.global_step % self._every == 0 or trainer.should_stop:
-            self._save(trainer)
+        if trainer.global_step != self._saved:  # else gradients accumulate, and nothing is lost
+            due = trainer.global_step % self._every == 0 or trainer.should_stop
+            if due and self._validates:
+                return
+            if due or self._stop.wanted:
+                self._save(trainer)
+        self._end_if_wanted(trainer)
+
+    def _end_if_wanted(self, trainer: lightning.Trainer) -> None:
+        if self._stop.wanted:
+            if self._saved:
+                LOG.info("step %d of %d is saved", self._saved, trainer.max_steps)
+            raise KeyboardInterrupt
 
     def _save(self, trainer: lightning.Trainer) -> None:
         self._saved = trainer.global_step
@@ -82,7 +102,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def found_checkpoint(folder: Path, config: TrainConfig, fresh: bool) -> dict[str, Any] | None:
-    """The state that a run goes on from; None where it begins, and what an earlier one left is cleared away.
+    """The state that a run goes on from; None where it begins.
 
     folder: of the run. fresh: begin, whatever is there. Raises SpecError where the checkpoint is of another
     training file.
@@ -94,9 +114,14 @@ def found_checkpoint(folder: Path, config: TrainConfig, fresh: bool) -> dict[str
         for left in path.parent.glob(".part-*"):  # a writer that was killed
             left.unlink(missing_ok=True)
         return state
+    return None
+
+
+def clear_away(folder: Path) -> None:
+    """Remove the checkpoint and the logs of an earlier run, and what says that it is done."""
+    (folder / DONE).unlink(missing_ok=True)
     for name in (FOLDER, *LOGS):
         remove_folder(folder / name)
-    return None
 
 
 def settings_of(config: TrainConfig) -> dict[str, Any]:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
 
 from geoseg.errors import SpecError
 from geoseg.legend import LandClass, Legend
@@ -19,14 +17,19 @@ Split = Literal["train", "validation", "test"]
 LabelValue = Annotated[int, Field(ge=0, le=255)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
-_PLACEHOLDER = re.compile(r"\$\{(\w+)\}")
+
+def _as_text(version: Any) -> Any:
+    """YAML reads 1 and 1.0 as numbers."""
+    return str(version) if type(version) in (int, float) else version
 
 
-class _Strict(BaseModel):
+class Strict(BaseModel):
+    """A part of a training file: no other keys than its own."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class RegionChoice(_Strict):
+class RegionChoice(Strict):
     """Polygons of a vector file, by the names in a field."""
 
     file: Path
@@ -34,7 +37,7 @@ class RegionChoice(_Strict):
     names: tuple[str, ...] = Field(min_length=1)
 
 
-class SceneEntry(_Strict):
+class SceneEntry(Strict):
     """A scene and its labels: a raster on the same grid, or polygons.
 
     bands: of the scene, counted from 1, in the order of the run's bands; the first ones where not given.
@@ -100,7 +103,7 @@ DEMO_CLASSES = ("building", "road", "land", "vegetation", "water")
 """Those of geoseg.demo, by value from 1; 0 is nodata."""
 
 
-class DemoEntry(_Strict):
+class DemoEntry(Strict):
     """Synthetic scenes of geoseg.demo, rendered before training. share: of the sampled patches.
 
     map_class: what those of DEMO_CLASSES mean that are no classes of the run.
@@ -126,7 +129,7 @@ class DemoEntry(_Strict):
         return self
 
 
-class AugmentSettings(_Strict):
+class AugmentSettings(Strict):
     """Chances of each kind of change, and the range of zoom (above 1 enlarges what is on the ground).
 
     Every patch is flipped and turned by right angles; rotate: the chance of any angle on top. haze and jpeg are
@@ -152,7 +155,7 @@ class AugmentSettings(_Strict):
 LossWeight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
-class LossSettings(_Strict):
+class LossSettings(Strict):
     """A weighted sum of losses; 0 leaves one out.
 
     label_smoothing, class_weights: of the cross entropy; class_weights by class name, 1 where not given.
@@ -183,7 +186,7 @@ class LossSettings(_Strict):
         return self
 
 
-class StartSettings(_Strict):
+class StartSettings(Strict):
     """Weights to begin with instead of random ones.
 
     bundle: a model bundle; every tensor that fits is kept, and of a tensor per class or per band what belongs to
@@ -200,10 +203,14 @@ class StartSettings(_Strict):
     def _one_source(self) -> StartSettings:
         if self.bundle is not None and self.encoder is not None:
             raise ValueError("give bundle or encoder, not both: a bundle holds an encoder")
+        if self.encoder_rate == 0 and self.bundle is None and self.encoder is None:
+            raise ValueError(
+                "encoder_rate: 0 freezes an encoder of random weights; give start.encoder or start.bundle"
+            )
         return self
 
 
-class TrainConfig(_Strict):
+class TrainConfig(Strict):
     """A training run.
 
     steps: optimizer steps. max_minutes: wall-clock limit over all sittings; the learning rate follows whichever of
@@ -216,7 +223,7 @@ class TrainConfig(_Strict):
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9._-]+$")
-    version: str
+    version: Annotated[str, BeforeValidator(_as_text)]
     description: str = ""
     license: str = ""
     architecture: str
@@ -273,6 +280,12 @@ class TrainConfig(_Strict):
             self._check_meanings("demo", meanings, legend)
         if self.demo is None and not any(entry.split == "train" for entry in self.datasets):
             raise ValueError("nothing to train from: give datasets of split train, or demo seeds")
+        validated = (e.split == "validation" or e.validation_regions is not None for e in self.datasets)
+        if self.patience is not None and not any(validated):
+            raise ValueError(
+                "patience counts validations, but nothing is for validation: give a dataset split: validation or "
+                "validation_regions, or leave patience out"
+            )
         return self
 
     def _check_meanings(self, where: str, meanings: Mapping[str, Meaning], legend: Legend) -> None:
@@ -290,60 +303,3 @@ class TrainConfig(_Strict):
     @property
     def legend(self) -> Legend:
         return Legend(tuple(LandClass(c.id, c.name, c.color, c.role) for c in self.classes))
-
-
-def load_config(path: Path, environment: Mapping[str, str]) -> TrainConfig:
-    """Read a training file. Relative paths start at its folder; ${NAME} stands for an environment variable.
-
-    Raises SpecError, in one line, with the place of each fault in the file.
-    """
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise SpecError(f"cannot be read ({error})", path) from error
-    except yaml.YAMLError as error:
-        raise SpecError(f"is not YAML ({error})", path) from error
-    if not isinstance(raw, dict):
-        raise SpecError("a training file holds keys and values", path)
-    try:
-        config = TrainConfig.model_validate(_expand(raw, environment, path))
-    except ValidationError as error:
-        raise SpecError(_in_one_line(error), path) from error
-    datasets = tuple(_from_folder(entry, path.parent) for entry in config.datasets)
-    given = {key: getattr(config.start, key) for key in ("bundle", "encoder")}
-    start = config.start.model_copy(update={key: path.parent / file for key, file in given.items() if file})
-    return config.model_copy(update={"datasets": datasets, "start": start})
-
-
-def _expand(value: Any, environment: Mapping[str, str], path: Path) -> Any:
-    if isinstance(value, dict):
-        return {key: _expand(item, environment, path) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_expand(item, environment, path) for item in value]
-    if not isinstance(value, str):
-        return value
-
-    def replace(match: re.Match[str]) -> str:
-        if match[1] not in environment:
-            raise SpecError(f"uses ${{{match[1]}}}, but the environment variable {match[1]} is not set", path)
-        return environment[match[1]]
-
-    return _PLACEHOLDER.sub(replace, value)
-
-
-def _in_one_line(error: ValidationError) -> str:
-    faults = error.errors(include_url=False)
-    lines = [
-        f"{'.'.join(map(str, f['loc'])) or 'file'}: {f['msg'].removeprefix('Value error, ')}"
-        for f in faults[:4]
-    ]
-    rest = len(faults) - len(lines)
-    return "; ".join(lines) + (f"; and {rest} more" if rest else "")
-
-
-def _from_folder(entry: SceneEntry, folder: Path) -> SceneEntry:
-    changes: dict[str, Any] = {"scene": folder / entry.scene, "labels": folder / entry.labels}
-    if entry.validation_regions is not None:
-        regions = entry.validation_regions
-        changes["validation_regions"] = regions.model_copy(update={"file": folder / regions.file})
-    return entry.model_copy(update=changes)

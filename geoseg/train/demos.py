@@ -11,6 +11,7 @@ from affine import Affine
 from geoseg.demo.look import METRES_PER_PIXEL
 from geoseg.demo.scene import render_demo
 from geoseg.errors import OutputError
+from geoseg.io.files import make_folder
 from geoseg.train.config import DemoEntry, SceneEntry
 
 CRS = "EPSG:32640"
@@ -22,7 +23,7 @@ def write_demos(entry: DemoEntry, folder: Path) -> tuple[SceneEntry, ...]:
 
     They all lie in one nominal place, and are for training only.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     written = []
     for seed in entry.seeds:
         scene = render_demo(seed, entry.size)

@@ -64,9 +64,9 @@ def _check_pair(a: Ground, b: Ground, frame: GeoGrid) -> None:
         if _is_wide(shared):
             share = shared.area / min(outline_a.area, outline_b.area)
             raise SpecError(
-                f"(split {a.split}) and {b.path} (split {b.split}) show the same ground ({100 * share:.2g} % of the "
-                "smaller one): scores would leak; put both in one split, or say nominal: true of a scene whose "
-                "georeferencing is not to be believed",
+                f"is in split {a.split} but shows ground of {b.path} (split {b.split}; {100 * share:.2g} % of the "
+                "smaller one): scores would leak; put both in one split (what georeferencing does not tell, one group "
+                "does), or say nominal: true of a scene whose georeferencing is not to be believed",
                 a.path,
             )
         return

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 import shapely
 from affine import Affine
+from pyproj import CRS
 
 from geoseg.errors import SourceError, SpecError
 from geoseg.grid.geogrid import GeoGrid
 from geoseg.grid.window import Window
 from geoseg.io.classmap import ClassMap
-from geoseg.io.labels import BurntPolygons
+from geoseg.io.labels import BurntPolygons, check_class_names
 from geoseg.io.regions import read_polygons
 from geoseg.legend import NODATA, Legend
 from geoseg.train.config import SceneEntry
@@ -41,7 +43,8 @@ class SceneLabels:
 
     pixels: values as the file has them; of polygons, their targets. teaches: (256,), the target of each value as
     a byte, or UNKNOWN: a channel, IGNORED, or the number of channels + the place of a set in `sets`. sets: 64 bits
-    each, one for each channel that the pixel may be. found: what the file calls its classes.
+    each, one for each channel that the pixel may be. found: what the file calls its classes. zero: why 0 in a raster
+    teaches nothing, where the training file does not say so: "unmapped", "nodata", or "".
     """
 
     path: str
@@ -50,6 +53,7 @@ class SceneLabels:
     sets: tuple[int, ...]
     found: frozenset[str]
     legend: Legend
+    zero: Literal["", "unmapped", "nodata"] = ""
 
     def read(self, window: Window) -> np.ndarray:
         """Targets of a window inside the raster, as bytes: (row, col) uint8. SourceError for values of no class."""
@@ -123,16 +127,42 @@ def _raster(entry: SceneEntry, grid: GeoGrid, legend: Legend) -> SceneLabels:
             entry.labels,
         ) from error
     if not own.grid.same_place(grid):
+        remedy = (
+            f"bring them onto it: rio warp LABELS.tif NEW.tif --like {entry.scene.name} --resampling nearest"
+        )
+        if own.grid.crs is None and grid.crs is not None:
+            remedy = "state it: gdal_edit.py -a_srs CRS LABELS.tif"
         raise SourceError(
-            f"labels are {own.grid.width} x {own.grid.height} px and the scene {entry.scene.name} is "
-            f"{grid.width} x {grid.height} px, or they lie elsewhere: both must share one grid",
-            entry.labels,
+            f"labels and scene must share one grid: {_difference(own.grid, grid)}; {remedy}", entry.labels
         )
     targets = _Targets(legend, own.path)
     teaches = _value_table(own, entry, targets, legend)
     names = () if own.legend is None else own.legend.names
     found = frozenset({*map(str, range(256)), *names})
-    return SceneLabels(own.path, own, teaches, tuple(targets.sets), found, legend)
+    return SceneLabels(
+        own.path, own, teaches, tuple(targets.sets), found, legend, _zero(own, entry, teaches[0])
+    )
+
+
+def _zero(own: ClassMap, entry: SceneEntry, taught: int) -> Literal["", "unmapped", "nodata"]:
+    if taught != IGNORED or 0 in entry.ignore or "0" in entry.map_class:
+        return ""
+    return "nodata" if own.nodata == 0 else "unmapped"
+
+
+def _difference(own: GeoGrid, grid: GeoGrid) -> str:
+    """In which respect labels lie on another grid than their scene."""
+    names = [CRS.from_wkt(g.crs).name if g.crs else "no CRS" for g in (own, grid)]
+    if not GeoGrid(1, 1, grid.transform, own.crs).same_place(GeoGrid(1, 1, grid.transform, grid.crs)):
+        return f"theirs has {names[0]}, the scene's {names[1]}"
+    if (own.height, own.width) != (grid.height, grid.width):
+        return f"theirs is {own.width} x {own.height} px, the scene's {grid.width} x {grid.height} px"
+    to_scene = ~grid.transform @ own.transform
+    (col, row), (last_col, last_row) = (to_scene @ corner for corner in ((0, 0), (own.width, own.height)))
+    return (
+        f"their corners lie at column {col:.6g}, row {row:.6g} and column {last_col:.6g}, row {last_row:.6g} of the "
+        f"scene, whose own are 0, 0 and {grid.width}, {grid.height}"
+    )
 
 
 def _value_table(own: ClassMap, entry: SceneEntry, targets: _Targets, legend: Legend) -> tuple[int, ...]:
@@ -195,13 +225,8 @@ def _meanings(found: list[str], entry: SceneEntry, legend: Legend) -> Callable[[
         **{c.name: c.name for c in legend.classes},
         **entry.map_class,
     }
-    unknown = [name for name in found if name not in known]
-    if unknown:
-        some = ", ".join(unknown[:10]) + (", ..." if len(unknown) > 10 else "")
-        raise SourceError(
-            f"field {entry.class_field!r} holds classes that are not known: {some}; the classes are "
-            f"{', '.join(legend.names)} (say which is which with map_class: {{{unknown[0]}: {legend.names[0]}}}, or "
-            f"leave it out: {{{unknown[0]}: ''}})",
-            entry.labels,
-        )
+    check_class_names(
+        found, known, entry.class_field, legend, str(entry.labels), "the training file",
+        lambda name, meaning: f"map_class: {{{name}: {meaning or repr(meaning)}}}",
+    )  # fmt: skip
     return lambda name: known[name]

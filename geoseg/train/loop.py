@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import math
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,21 +17,25 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
+from geoseg import __version__
+from geoseg.errors import SpecError
 from geoseg.model import _torchvision  # noqa: F401  must come before lightning, whose metrics import torchvision
 from geoseg.train.checkpoints import FOLDER, LAST, OURS, Best, PlainCheckpoints, SaveState
 from geoseg.train.config import TrainConfig
 from geoseg.train.data import Example
 from geoseg.train.scores import confusion_of, iou_of, mean_iou
+from geoseg.train.steplog import BoardLog, StepLog
+from geoseg.train.stopping import Stop
 from geoseg.train.terminal import StepBar
 
 import lightning  # isort: skip
 from lightning.pytorch.callbacks import Callback, EarlyStopping, WeightAveraging  # isort: skip
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger  # isort: skip
 
 LOG = logging.getLogger(__name__)
 FLOOR = 0.01
 """Share of the learning rate that is left at the end."""
 ENCODER = "network.body.encoder."
+LOG_FILE = "log/metrics.csv"
 
 
 def learning_rate_share(step: int, warmup_steps: int, progress: float) -> float:
@@ -58,6 +64,7 @@ class SegmentationTask(lightning.LightningModule):  # type: ignore[misc]
     """A network that learns: loss, optimizer, schedule and validation scores.
 
     known: plain values that go into each checkpoint, beside the seconds that the run has taken over all sittings.
+    validated: what the last validation has found, in words.
     """
 
     def __init__(
@@ -66,6 +73,7 @@ class SegmentationTask(lightning.LightningModule):  # type: ignore[misc]
         super().__init__()
         self.network, self.loss = network, loss
         self.best = Best()
+        self.validated = ""
         self._config, self._known = config, known
         self._begun, self._before_s = time.monotonic(), 0.0
         self._confusion = torch.zeros(0)
@@ -96,11 +104,19 @@ class SegmentationTask(lightning.LightningModule):  # type: ignore[misc]
             self.get_submodule(ENCODER[:-1]).eval()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """SpecError where nothing is left to go on from, so that the checkpoint before stays."""
+        if not all(bool(parameter.isfinite().all()) for parameter in self.parameters()):
+            raise SpecError(
+                f"the training has diverged: its weights are no numbers after step {self.global_step}; lower "
+                "learning_rate, and begin anew with --fresh"
+            )
         checkpoint[OURS] = {
             **self._known,
             "seconds": self.seconds,
             "over": self.trainer.should_stop,
             "best": self.best.state(),
+            "day": datetime.now(UTC).date().isoformat(),
+            "software": f"geoseg {__version__}, torch {torch.__version__}",
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -137,12 +153,12 @@ class SegmentationTask(lightning.LightningModule):  # type: ignore[misc]
         names = self._config.legend.names
         self.log("miou_validation", miou)
         self.log_dict({f"iou_{name}": float(iou) for name, iou in zip(names, ious, strict=True)})
-        listed = ", ".join(f"{name} {iou:.3f}" for name, iou in zip(names, ious, strict=True))
+        listed = listed_ious(names, ious)
         best = "best so far" if self.best.step == self.global_step else f"best {self.best.score:.3f}"
-        LOG.info(
-            "step %d, %.0f %%, %.1f min: validation mIoU %.3f, %s (%s)",
-            self.global_step, 100 * min(self.progress, 1), self.seconds / 60, miou, best, listed,
-        )  # fmt: skip
+        self.validated = (
+            f"step {self.global_step}, {100 * min(self.progress, 1):.0f} %, {self.seconds / 60:.1f} min: "
+            f"validation mIoU {miou:.3f}, {best} ({listed})"
+        )
 
     def configure_optimizers(self) -> dict[str, Any]:
         """AdamW; no decay of what is one number per channel. The last group learns at the full rate."""
@@ -160,6 +176,14 @@ class SegmentationTask(lightning.LightningModule):  # type: ignore[misc]
             optimizer, lambda step: learning_rate_share(step, config.warmup_steps, self.progress)
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def listed_ious(names: Iterable[str], ious: Tensor) -> str:
+    """IoU by class, in words; a class that no label has says so."""
+    return ", ".join(
+        f"{name} {iou:.3f}" if iou == iou else f"{name}: no labels"
+        for name, iou in zip(names, ious.tolist(), strict=True)
+    )
 
 
 class Averaging(WeightAveraging):  # type: ignore[misc]
@@ -185,9 +209,11 @@ class StopInTime(Callback):  # type: ignore[misc]
 
 
 def build_trainer(
-    config: TrainConfig, folder: Path, validates: bool, progress_bar: bool, first_step: int
+    config: TrainConfig, folder: Path, validates: bool, progress_bar: bool, first_step: int, stop: Stop
 ) -> lightning.Trainer:
     """The trainer; all its files go under `folder`. first_step: 0, or where a checkpoint goes on."""
+    validate_every = min(config.validate_every, config.steps)
+    columns = ("loss", "learning_rate", "miou_validation", *(f"iou_{name}" for name in config.legend.names))
     stopping = (
         [
             EarlyStopping(
@@ -204,20 +230,18 @@ def build_trainer(
         max_steps=config.steps,
         max_epochs=1,
         accumulate_grad_batches=config.accumulate,
-        val_check_interval=min(config.validate_every, config.steps) * config.accumulate,
+        val_check_interval=validate_every * config.accumulate,
         gradient_clip_val=config.gradient_clip,
         callbacks=[
             Averaging(avg_fn=moving_average(config.ema_decay)),
             StopInTime(),
             *stopping,
             *([StepBar()] if progress_bar else []),
-            SaveState(folder / FOLDER / LAST, None if validates else config.validate_every),
+            SaveState(folder / FOLDER / LAST, validate_every, validates, stop),
         ],
         logger=[
-            CSVLogger(folder, name="log", flush_logs_every_n_steps=20),
-            TensorBoardLogger(
-                folder, "tensorboard", version="", default_hp_metric=False, purge_step=first_step
-            ),
+            StepLog(folder / LOG_FILE, columns, first_step),
+            BoardLog(folder, "tensorboard", version="", default_hp_metric=False, purge_step=first_step + 1),
         ],
         log_every_n_steps=max(1, min(20, config.steps // 50)),
         enable_progress_bar=False,
@@ -231,13 +255,19 @@ def build_trainer(
 
 @contextmanager
 def quiet_lightning() -> Iterator[None]:
-    """What Lightning says about itself and others' services is kept off the terminal; its warnings are not."""
+    """What Lightning says about itself and others' services is kept off the terminal; its warnings are not.
+
+    Likewise what TensorBoard's thread says where it cannot write: the thread that trains is told, too.
+    """
     loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.WARNING)
+    told = threading.excepthook
+    threading.excepthook = lambda args: None if issubclass(args.exc_type, OSError) else told(args)
     try:
         yield
     finally:
+        threading.excepthook = told
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)

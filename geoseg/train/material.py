@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,24 +13,35 @@ from torch.utils.data import ConcatDataset, DataLoader, Dataset, Sampler
 
 from geoseg.spec import InputSpec, SegmentSpec
 from geoseg.train.augment import Augmentation
+from geoseg.train.checks import check_classes, role_remarks, scale_remark
 from geoseg.train.config import TrainConfig
 from geoseg.train.data import Example, ScoredPatches, TrainingPatches
 from geoseg.train.demos import write_demos
 from geoseg.train.sampling import LabelIndex, PatchSampler, Statistics, index_labels
 from geoseg.train.scenes import LabelledScene, open_scenes
 
+LOG = logging.getLogger(__name__)
 SCORE_BATCH = 4
 
 
 @dataclass(frozen=True)
 class Material:
-    """What a run learns from and is scored on. statistics: of the pixels that are trained on."""
+    """What a run learns from and is scored on.
+
+    statistics: of the pixels that are trained on. remarks: what a person should know of them before and after.
+    """
 
     train: tuple[LabelledScene, ...]
     validation: tuple[LabelledScene, ...]
     test: tuple[LabelledScene, ...]
     indexes: tuple[LabelIndex, ...]
     statistics: Statistics
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def splits(self) -> dict[str, tuple[LabelledScene, ...]]:
+        """The scenes by split."""
+        return {"train": self.train, "validation": self.validation, "test": self.test}
 
     @property
     def digest(self) -> str:
@@ -54,7 +66,10 @@ def wants_of(config: TrainConfig) -> InputSpec:
 
 
 def gather(config: TrainConfig, folder: Path) -> Material:
-    """Open and check all scenes, render the demo ones, count labels and measure bands."""
+    """Open and check all scenes, render the demo ones, count labels and measure bands.
+
+    A training scene that teaches nothing is warned of; SpecError where all do, or where a class has no pixel.
+    """
     wants = wants_of(config)
     scenes = open_scenes(config, config.datasets, wants)
     by_split = {
@@ -69,9 +84,16 @@ def gather(config: TrainConfig, folder: Path) -> Material:
         counted = [index_labels(scene, len(config.classes)) for scene in demos]
         train_scenes += _with_share(demos, counted, train_scenes, indexes, config.demo.share)
         indexes += counted
-    return Material(
-        train_scenes, by_split["validation"], by_split["test"], tuple(indexes), Statistics.of(indexes)
-    )
+    statistics = Statistics.of(indexes)
+    for scene, index in zip(train_scenes, indexes, strict=True):
+        if not index.counts.any():
+            LOG.warning("%s: no pixel to train on is labelled: the scene teaches nothing", scene.labels.path)
+    validation, test = by_split["validation"], by_split["test"]
+    check_classes(train_scenes, indexes, validation + test)
+    remarks = tuple(filter(None, [*role_remarks(config.legend), scale_remark(config, train_scenes)]))
+    for remark in remarks:
+        LOG.warning(remark)
+    return Material(train_scenes, validation, test, tuple(indexes), statistics, remarks)
 
 
 def _with_share(

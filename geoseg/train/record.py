@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,13 @@ from geoseg.io.files import publish_bytes, publish_json
 from geoseg.legend import NODATA
 from geoseg.train.config import TrainConfig
 from geoseg.train.data import Example
+from geoseg.train.done import FACTS
+from geoseg.train.material import Material
 from geoseg.train.scores import Outcome, calibration_error, iou_of, mean_iou, reliability
 
-FACTS, EXAMPLES = "training.json", "examples.npz"
+MOST_FILES = 12
+"""Of a split, named on the card."""
+EXAMPLES = "examples.npz"
 MOST_EXAMPLES, CANDIDATES = 6, 36
 
 
@@ -51,18 +56,56 @@ def calibrated(outcome: Outcome, temperature: float) -> dict[str, Any]:
 def write_facts(folder: Path, config: TrainConfig, facts: dict[str, Any]) -> None:
     """`training.json`; OutputError where the disk refuses."""
     told = {
-        "name",
-        "version",
-        "architecture",
-        "encoder",
-        "options",
-        "bands",
-        "classes",
-        "steps",
-        "batch",
-        "accumulate",
-    }
+        "name", "version", "architecture", "encoder", "options", "bands", "classes", "steps", "batch", "accumulate",
+        "crop_px", "loss", "seed", "learning_rate",
+    }  # fmt: skip
     publish_json(folder / FACTS, {"format": 1, **config.model_dump(mode="json", include=told), **facts})
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """How a run went. steps: done; best_step: after which the weights were taken; seconds: over all sittings.
+
+    day, software: when the last step was done, and with which versions; "" where that is not known.
+    """
+
+    steps: int
+    best_step: int
+    seconds: float
+    day: str = ""
+    software: str = ""
+
+
+def data_of(material: Material) -> dict[str, list[str]]:
+    """What each split is made of: file names of scenes without their folders, and regions held out."""
+    names = {split: [Path(s.scene.path).name for s in scenes] for split, scenes in material.splits.items()}
+    names["validation"] += [
+        f"{region.name} of {Path(s.scene.path).name}" for s in material.train for region in s.held_out
+    ]
+    return {split: found for split, found in names.items() if found}
+
+
+def run_notes(
+    config: TrainConfig, material: Material, fitted: Fitted, scored_px: Mapping[str, int]
+) -> list[str]:
+    """What a card should tell of a run, from data and checkpoint alone: nothing of the moment when it is written.
+
+    scored_px: labelled pixels that were scored, by split.
+    """
+    pixels = {"train": int(sum(index.counts.sum() for index in material.indexes)), **scored_px}
+    data = []
+    for split, names in data_of(material).items():
+        more = f" and {len(names) - MOST_FILES} more" if len(names) > MOST_FILES else ""
+        size = f"{pixels.get(split, 0) / 1e6:.3g} labelled megapixels"
+        data.append(f"{split}: {len(names)}, {size} ({', '.join(names[:MOST_FILES])}{more})")
+    done = f"trained for {fitted.steps} of {config.steps} steps in {fitted.seconds / 60:.1f} minutes"
+    kept = (
+        f"weights of step {fitted.best_step}"
+        if fitted.best_step != fitted.steps
+        else "weights of the last step"
+    )
+    rest = filter(None, [kept, f"seed {config.seed}", fitted.software, fitted.day])
+    return [f"scenes for {'; for '.join(data)}", ", ".join([done, *rest])]
 
 
 @torch.inference_mode()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,13 +13,14 @@ from geoseg.grid.window import Window
 from geoseg.train.labels import IGNORED
 from geoseg.train.scenes import LabelledScene
 
-LOG = logging.getLogger(__name__)
 CELL_PX = 64
 BLOCK_PX = 512
 STATISTICS_BLOCKS = 96
 """Blocks of a scene whose pixels are read to measure means and deviations."""
 
 TRIES = 50
+CONSTANT = 1e-12
+"""Least share of a band's squared mean that its variance is; less is rounding."""
 
 
 @dataclass(frozen=True)
@@ -48,16 +48,16 @@ def blocks_of(window: Window, side_px: int) -> Iterator[Window]:
 def index_labels(scene: LabelledScene, channels: int) -> LabelIndex:
     """Count the labels of a scene, block by block, and measure its bands.
 
-    SourceError for unknown labels, and where nothing is labelled that scores are to be made on.
+    SourceError for unknown labels, and where there is nothing to make the scores on that a scene is for.
     """
     rows, cols = (-(-side // CELL_PX) for side in scene.window.shape)
     counts = np.zeros((rows, cols, channels + 1), np.int64)
     labelled: list[Window] = []
-    held_out = 0
+    settled = scene.split == "train" and not scene.held_out  # whether there is what scores need
     for block in blocks_of(scene.window, BLOCK_PX):
         everything = scene.labels.read(block)
         targets = _for_training(scene, block, everything)
-        held_out += int(np.count_nonzero(everything != targets))
+        settled = settled or _can_score(scene, block, everything, channels)
         at = Window(
             block.row // CELL_PX,
             block.col // CELL_PX,
@@ -67,15 +67,23 @@ def index_labels(scene: LabelledScene, channels: int) -> LabelIndex:
         counts[at.within(Window(0, 0, rows, cols))] = _count_cells(targets, channels)
         if (targets != IGNORED).any():
             labelled.append(block)
-    if scene.held_out and not held_out:
+    if not settled:
         names = ", ".join(region.name for region in scene.held_out)
-        raise SourceError(f"no pixel in its validation regions ({names}) is labelled", scene.labels.path)
-    if scene.split != "train" and not labelled:
+        where = f"in its validation regions ({names}) " if names else ""
         raise SourceError(
-            f"no pixel is labelled, so that there is nothing to score in split {scene.split}",
+            f"no pixel {where}is labelled with one class where the scene has data, so that there is nothing to score "
+            f"in split {'validation' if names else scene.split}",
             scene.labels.path,
         )
     return LabelIndex(counts, *_measure(scene, labelled[:: -(-len(labelled) // STATISTICS_BLOCKS) or 1]))
+
+
+def _can_score(scene: LabelledScene, block: Window, targets: np.ndarray, channels: int) -> bool:
+    """Whether a block has a valid pixel of one known class where scores are made."""
+    known = targets < channels
+    if scene.held_out:
+        known &= scene.in_held_out(block)
+    return bool(known.any() and (known & scene.scene.read_window(block)[1]).any())
 
 
 def _for_training(scene: LabelledScene, block: Window, targets: np.ndarray) -> np.ndarray:
@@ -111,7 +119,7 @@ def _count_cells(targets: np.ndarray, channels: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Statistics:
-    """Mean and standard deviation per band, in raw values."""
+    """Mean and standard deviation per band, in raw values, rounded; a band of one value has a deviation of 1."""
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -123,8 +131,12 @@ class Statistics:
             raise SpecError("no labelled pixel is left to train on: all are nodata, ignored or held out")
         mean = np.sum([index.total for index in indexes], axis=0) / pixels
         variance = np.sum([index.squares for index in indexes], axis=0) / pixels - mean**2
-        std = np.sqrt(np.maximum(variance, 1e-6))
-        return cls(tuple(round(float(m), 3) for m in mean), tuple(round(float(s), 3) for s in std))
+        varies = variance > CONSTANT * mean**2
+        std = np.sqrt(np.where(varies, variance, 1.0))
+        digits = [max(3, 4 - math.floor(math.log10(s))) for s in std]
+        return cls(
+            *(tuple(round(float(v), d) for v, d in zip(vs, digits, strict=True)) for vs in (mean, std))
+        )
 
 
 @dataclass(frozen=True)
@@ -142,7 +154,7 @@ class PatchSampler:
     that channel (times its scene's weight), then the zoom and the place of the patch around the cell. balance: 0
     picks channels as often as they occur, 1 all equally often; between them, in proportion to frequency **
     (1 - balance). No patch shares ground with a region that is held out. The same generator state gives the same
-    draw. statistics: of the pixels that are trained on. A class that none of them has is warned of.
+    draw. statistics: of the pixels that are trained on.
     """
 
     def __init__(
@@ -159,10 +171,6 @@ class PatchSampler:
         self._places = np.concatenate([places for places, _ in cells])
         mass = np.concatenate([counts * scenes[n].weight for n, (_, counts) in enumerate(cells)])
         share = mass.sum(axis=0) / mass.sum()
-        names = scenes[0].labels.legend.names
-        unseen = [name for name, part in zip(names, share, strict=False) if not part]
-        if unseen:
-            LOG.warning("no pixel that is trained on has the class %s", ", ".join(unseen))
         chance = np.where(share > 0, share ** (1 - balance), 0)
         self._channel_ends = np.cumsum(chance / chance.sum())
         self._cell_ends = np.cumsum(mass, axis=0)

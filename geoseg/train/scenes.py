@@ -110,7 +110,9 @@ def open_scenes(
     opened = tuple(open_labelled(entry, wants, config.legend) for entry in entries)
     for scene in opened:
         gsd = scene.scene.grid.gsd_m
-        if gsd is not None and not wants.gsd_m[0] <= gsd <= wants.gsd_m[1]:
+        if gsd is None or (scene.split == "train" and not teaches_scale(config, gsd)):
+            continue  # the latter is told of all scenes in one line: see checks
+        if not wants.gsd_m[0] <= gsd <= wants.gsd_m[1]:
             LOG.warning(
                 "%s: pixels are %.3g m on the ground, outside gsd_m (%g to %g m)",
                 scene.scene.path,
@@ -126,6 +128,12 @@ def open_scenes(
         ]
     )
     return opened
+
+
+def teaches_scale(config: TrainConfig, gsd_m: float) -> bool:
+    """Whether pixels of a size, in metres, are zoomed to any size that the card promises."""
+    low, high = config.augment.zoom
+    return gsd_m / high <= config.gsd_m.max and gsd_m / low >= config.gsd_m.min
 
 
 def _check_mapped_names(entries: Sequence[SceneEntry], opened: Sequence[LabelledScene]) -> None:

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
+from scipy.optimize import minimize_scalar
 from torch import Tensor, nn
-from torchmetrics.functional.classification import multiclass_calibration_error
 
+from geoseg.model import _torchvision  # noqa: F401  must come before torchmetrics, which imports torchvision
 from geoseg.train.data import Example
 from geoseg.train.labels import SET
 
+from torchmetrics.functional.classification import multiclass_calibration_error  # isort: skip
+
 BINS = 15
 CALIBRATION_STEP = 7
-"""Every how many pixels, along rows and columns, one is used to find the temperature."""
+"""Every how many pixels, along rows and columns, one is used to find the temperature, at least."""
+MOST_SAMPLED = 2_000_000
+"""Pixels that are used, about, so that memory does not grow with the scenes."""
+TEMPERATURES = (0.05, 20.0)
 
 
 def confusion_of(chosen: Tensor, targets: Tensor, channels: int) -> Tensor:
@@ -56,17 +63,26 @@ class Outcome:
     targets: Tensor
 
 
+def sample_step(pixels: int) -> int:
+    """Every how many of so many pixels, along rows and columns, one is sampled."""
+    return max(CALIBRATION_STEP, math.ceil(math.sqrt(pixels / MOST_SAMPLED)))
+
+
 @torch.inference_mode()
-def score(network: nn.Module, batches: Iterable[Example], channels: int) -> Outcome:
-    """Map labelled batches with a network."""
+def score(
+    network: nn.Module, batches: Iterable[Example], channels: int, every: int | None = CALIBRATION_STEP
+) -> Outcome:
+    """Map labelled batches with a network. every: of sample_step; None samples nothing."""
     network.eval()
     device = next(network.parameters()).device
     confusion = torch.zeros(channels + 1, channels, dtype=torch.int64)
-    logits, targets = [], []
+    logits, targets = [torch.zeros(0, channels)], [torch.zeros(0, dtype=torch.int64)]
     for pixels, truth in batches:
         answer: Tensor = network(pixels.to(device)).float().cpu()
         confusion += confusion_of(answer.argmax(1), truth, channels)
-        thin = (..., slice(None, None, CALIBRATION_STEP), slice(None, None, CALIBRATION_STEP))
+        if every is None:
+            continue
+        thin = (..., slice(None, None, every), slice(None, None, every))
         scored = truth[thin] < channels
         logits.append(answer[thin].movedim(1, -1)[scored])
         targets.append(truth[thin][scored])
@@ -74,21 +90,17 @@ def score(network: nn.Module, batches: Iterable[Example], channels: int) -> Outc
 
 
 def find_temperature(outcome: Outcome) -> float:
-    """The divisor of the logits with the least negative log likelihood (Guo et al. 2017)."""
-    logits, targets = outcome.logits.clone(), outcome.targets.clone()
+    """The divisor of the logits, of TEMPERATURES, with the least negative log likelihood (Guo et al. 2017)."""
+    logits, targets = outcome.logits.double(), outcome.targets
     if not len(targets):
         return 1.0
-    log_t = torch.zeros((), requires_grad=True)
-    optimizer = torch.optim.LBFGS([log_t], lr=0.5, max_iter=50, line_search_fn="strong_wolfe")
 
-    def closure() -> Tensor:
-        optimizer.zero_grad()
-        loss = nn.functional.cross_entropy(logits / log_t.exp(), targets)
-        loss.backward()  # type: ignore[no-untyped-call]
-        return loss
+    def loss(log_t: float) -> float:
+        return float(nn.functional.cross_entropy(logits / math.exp(log_t), targets))
 
-    optimizer.step(closure)  # type: ignore[no-untyped-call]
-    return round(float(log_t.detach().exp().clamp(0.05, 20)), 4)
+    bounds = [math.log(t) for t in TEMPERATURES]
+    found = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-6})
+    return round(math.exp(found.x), 4)
 
 
 def calibration_error(outcome: Outcome, temperature: float) -> float:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from tqdm import tqdm
@@ -22,12 +24,30 @@ class AboveBar(logging.Handler):
         tqdm.write(self.format(record), file=sys.stderr)
 
 
-def tell_progress() -> None:
-    """Show what geoseg.train logs; once is enough."""
-    logger = logging.getLogger("geoseg.train")
+class Worded(logging.Formatter):
+    """Warnings say that they are."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line of a record."""
+        prefix = "warning: " if record.levelno >= logging.WARNING else ""
+        return prefix + super().format(record)
+
+
+@contextmanager
+def progress_told() -> Iterator[None]:
+    """Show what geoseg.train logs, each line once, whatever others do with theirs."""
+    logger, handler = logging.getLogger("geoseg.train"), AboveBar()
+    handler.setFormatter(Worded())
+    before = logger.level, logger.propagate
     logger.setLevel(logging.INFO)
-    if not any(isinstance(handler, AboveBar) for handler in logger.handlers):
-        logger.addHandler(AboveBar())
+    logger.propagate = False
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before[0])
+        logger.propagate = before[1]
 
 
 class StepBar(Callback):  # type: ignore[misc]

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from geoseg.errors import ModelError
-from geoseg.model.bundle import Bundle
+from geoseg.model.bundle import Bundle, check_safetensors
 from geoseg.model.network import build_body
 from geoseg.model.unsafe import refuse_pickle
 from geoseg.train.config import TrainConfig
@@ -190,10 +189,5 @@ def _bands_of(
 
 def _read(path: Path) -> dict[str, Tensor]:
     """Tensors of a safetensors file, in float32 where they are fractions."""
-    try:
-        state = load_file(path)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise ModelError(
-            f"is not a safetensors file ({error}); weights in other formats are not read", path
-        ) from error
-    return {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
+    check_safetensors(path)
+    return {k: v.float() if v.is_floating_point() else v for k, v in load_file(path).items()}

@@ -140,7 +140,7 @@ def test_a_vrt_of_itself_fails(run: Try, tmp_path: Path) -> None:
     [
         ("uint8", 1, "has 1 band; the model takes 3 (red, green, blue)"),
         ("uint8", 2, "has 2 bands"),
-        ("int8", 3, "holds int8 values; the model was trained on uint8"),
+        ("int8", 3, "holds int8 values; the model takes uint8"),
         ("uint16", 3, "holds uint16 values"),
         ("float32", 3, "holds float32 values"),
         ("complex64", 3, "holds complex64 values"),

@@ -203,8 +203,8 @@ def calibration(bundle: Bundle) -> Iterator[Row]:
 
 def held_out_scenes() -> list[LabelledScene]:
     """The scenes of the training file that have validation regions, opened."""
-    from geoseg.train.reading import load_config
     from geoseg.train.material import wants_of
+    from geoseg.train.reading import load_config
     from geoseg.train.scenes import open_labelled
 
     config = load_config(TRAINING, {"GEOSEG_DATA": str(DATA), "GEOSEG_ENCODER": "none"})

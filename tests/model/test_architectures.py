@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import openvino as ov
 import pytest
 import rasterio
 import torch
@@ -14,11 +13,11 @@ from geoseg.errors import ModelError
 from geoseg.model.architectures import ARCHITECTURES, build_body, encoder_names
 from geoseg.model.export import write_bundle
 from geoseg.model.network import load_network
-from geoseg.model.openvino_network import read_network
+from geoseg.model.openvino_network import core, read_network
 from geoseg.run.events import make_reporter
 from geoseg.run.job import make_job
 from geoseg.run.pipeline import Run
-from geoseg.train.config import load_config
+from geoseg.train.reading import load_config
 from geoseg.train.trainer import Material, fit, gather, new_network
 from tests.train.scenes import settings, write, write_run
 
@@ -104,9 +103,7 @@ def test_openvino_answers_as_torch_at_any_patch_size(tmp_path: Path, monkeypatch
     network = load_network(bundle)
     for px in (side, 96):
         pixels = np.random.default_rng(px).normal(0, 2, (1, 2, px, px)).astype(np.float32)
-        compiled = ov.Core().compile_model(
-            read_network(bundle, px), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
-        )
+        compiled = core().compile_model(read_network(bundle, px), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
         expected = network(torch.from_numpy(pixels)).numpy()
         difference = np.abs(compiled(pixels)[0] - expected).max()
         assert difference < 0.01 * expected.std(), px  # openvino.bin holds weights in half precision
@@ -115,7 +112,12 @@ def test_openvino_answers_as_torch_at_any_patch_size(tmp_path: Path, monkeypatch
 @pytest.mark.parametrize(
     ("name", "encoder", "options", "words"),
     [
-        ("Nonesuch", "resnet18", {}, "geoseg models lists"),
+        ("Nonesuch", "resnet18", {}, "no such architecture; geoseg models lists"),
+        ("DeepLab", "resnet18", {}, "did you mean DeepLabV3 or DeepLabV3Plus"),
+        ("Unet", "mobilenetv2", {}, "did you mean mobilenet_v2 or"),
+        ("Unet", "lcnet_035", {}, "did you mean tu-lcnet_035 or"),
+        ("Unet", "zzz", {}, "no such encoder; geoseg models --encoders lists"),
+        ("HRNet", "hrnet_w19", {}, "did you mean tu-hrnet_w18"),
         ("Unet", "hf-hub:someone/anything", {}, "geoseg models --encoders lists"),
         ("Unet", "tu-local-dir:/etc", {}, "geoseg models --encoders lists"),
         ("Unet", "tu-test_resnet", {"checkpoint_path": "/tmp/evil.pth"}, "no option checkpoint_path"),
@@ -129,6 +131,15 @@ def test_names_that_do_not_go_together_are_one_line(name, encoder, options, word
     with pytest.raises(ModelError, match=words) as caught:
         build_body(name, encoder, 3, 5, options)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "encoder"),
+    [("HRNet", "hrnet_w18_small"), ("HRNet", "tu-hrnet_w18_small"), ("unet", "tu-resnet18.a1_in1k")],
+)
+def test_an_encoder_goes_by_all_its_names(name: str, encoder: str) -> None:
+    with torch.device("meta"):
+        assert build_body(name, encoder, 3, 5) is not None
 
 
 def test_encoders_are_found_by_any_part_of_their_name() -> None:

@@ -16,8 +16,8 @@ from click.testing import CliRunner
 
 from geoseg.cli import main
 from geoseg.errors import ModelError, OutputError
-from geoseg.model import memory
-from geoseg.model.bundle import CARD, DEFAULT_BUNDLE, Bundle, sha256_of
+from geoseg.model import measure, memory
+from geoseg.model.bundle import CARD, DEFAULT_BUNDLE, INCLUDED, Bundle, sha256_of
 from geoseg.model.card import IR_BIN, IR_XML, ONNX, WEIGHTS, ModelCard
 from geoseg.model.export import export_bundle, write_bundle, write_ir
 from geoseg.model.measure import compare_ways, note_equal_labels
@@ -29,6 +29,10 @@ from tests.model.networks import card_of, write_onnx
 from tests.train.scenes import write
 
 DEFAULT_DIGEST = "cc9f3e7ef88c235dc5660b36e99e06d57bdd7422f7b70909bbb7d3bbdb3f94bb"
+DIGESTS = {
+    "landcover-rgb": DEFAULT_DIGEST,
+    "buildings-drone": "0073eea6c37e5ebd8b705675c6b8ff613744e1869a1ee756a0cc35a73cd6ba44",
+}
 
 
 def call(*words: object) -> tuple[int, str, str]:
@@ -49,11 +53,12 @@ def alter(folder: Path, **changes: Any) -> None:
     (folder / CARD).write_text(json.dumps(card))
 
 
-def test_the_bundled_card_keeps_its_text_and_digest() -> None:
-    """Else every map made with them would be made again."""
-    card = Bundle.open().card
-    assert card.digest == DEFAULT_DIGEST
-    assert card.to_json() == (DEFAULT_BUNDLE / CARD).read_text()
+@pytest.mark.parametrize(("name", "digest"), DIGESTS.items())
+def test_a_bundled_card_keeps_its_text_and_digest(name: str, digest: str) -> None:
+    """Else every map made with it would be made again."""
+    card = Bundle.open(name).card
+    assert card.digest == digest
+    assert card.to_json() == (INCLUDED / name / CARD).read_text()
 
 
 def test_what_decides_a_map_decides_the_digest() -> None:
@@ -81,6 +86,8 @@ def test_models_lists_every_architecture() -> None:
     assert call("models")[1].count("\n") == 15
     assert call("models", "--encoders", "MIT_B")[1].split() == [f"mit_b{i}" for i in range(6)]
     assert "resnet34" in json.loads(call("models", "--encoders", "--json")[1])
+    code, out, error = call("models", "--encoders", "nosuch")
+    assert code != 0 and not out and "no encoder has 'nosuch' in its name" in error
 
 
 def test_show_tells_the_card() -> None:
@@ -200,7 +207,12 @@ def test_import_makes_a_bundle_of_an_onnx_file(tmp_path: Path) -> None:
     net = write_onnx(tmp_path / "net.onnx", np.eye(3), np.zeros(3))
     code, out, _ = call("model", "import", net, "--template", tmp_path / "card.yaml")
     assert code == 0 and "bands" in out and (tmp_path / "card.yaml").is_file()
-    assert call("model", "import", net, "--template", tmp_path / "card.yaml")[0] == 2, "never written over"
+    assert "version" not in out.split(":")[1].replace(" ", "").split(","), "it is filled in"
+    (tmp_path / "card.yaml").write_text("an evening's work")
+    code, _, err = call("model", "import", net, "--template", tmp_path / "card.yaml")
+    assert code == 2 and "--overwrite" in err and (tmp_path / "card.yaml").read_text() == "an evening's work"
+    assert call("model", "import", net, "--template", tmp_path / "card.yaml", "--overwrite")[0] == 0
+    assert "work" not in (tmp_path / "card.yaml").read_text()
     assert call("model", "import", net)[0] == 2
     code, _, err = call("model", "import", net, "-o", tmp_path / "out")
     assert code == 2 and err.count("\n") == 1 and "the card lacks name" in err
@@ -257,22 +269,50 @@ def test_equality_is_that_of_the_answers_themselves(bundle: Path) -> None:
     assert compare_ways(opened, patches[::-1])["openvino-float32"].difference == found.difference
 
 
+def test_a_network_that_answers_no_numbers_is_told(bundle: Path, tmp_path: Path) -> None:
+    body = load_network(Bundle.open(bundle)).body
+    with torch.no_grad():
+        for weight in body.parameters():
+            weight.fill_(torch.nan)
+    card = {k: v for k, v in Bundle.open(bundle).card.to_dict().items() if k not in ("format", "files")}
+    spoilt = write_bundle(body, card, tmp_path / "spoilt", with_ir=False)
+    code, out, error = call("model", "verify", spoilt.folder)
+    assert (code, out) == (1, "") and "not numbers" in error and error.count("\n") == 1
+
+
+def test_a_way_that_answers_no_numbers_differs_most(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = Bundle.open(bundle)
+    real = measure._built
+
+    def built(bundle: Bundle, runtime: str, precision: str) -> Any:
+        segmenter = real(bundle, runtime, precision)
+        return Spoilt(segmenter) if (runtime, precision) == ("openvino", "float32") else segmenter
+
+    class Spoilt:
+        def __init__(self, whole: Any) -> None:
+            self.whole = whole
+
+        def probabilities(self, patches: np.ndarray) -> np.ndarray:
+            found: np.ndarray = self.whole.probabilities(patches)
+            found[0, :, 3, 5] = np.nan
+            return found
+
+    monkeypatch.setattr(measure, "_built", built)
+    found = compare_ways(opened, example_patches(opened.card))
+    assert found["openvino-float32"].difference == 1.0
+
+
 def test_a_model_larger_than_the_memory_is_refused(bundle: Path, tmp_path: Path, monkeypatch: Any) -> None:
     opened = Bundle.open(bundle)
     size = opened.weights.stat().st_size
-    limits = tmp_path / "cgroup"
-    limits.mkdir()
-    monkeypatch.setattr(memory, "CGROUP", limits)
     recipe = SegmenterRecipe.of(opened, SegmentSpec(256, 32), RuntimeChoice.decide(opened.card))
-    for text, fits in ((str(2 * size), True), ("max", True), (str(2 * size - 1), False)):
-        (limits / "memory.max").write_text(text + "\n")
-        if fits:
-            memory.check_memory(opened)
-            continue
-        for load in (lambda: recipe.build(1, 1), lambda: load_network(opened)):
-            with pytest.raises(ModelError, match=r"of memory, and .* are free") as caught:
-                load()
-            assert "\n" not in str(caught.value)
+    monkeypatch.setattr(memory, "available_bytes", lambda: 2 * size)
+    memory.check_memory(opened)
+    monkeypatch.setattr(memory, "available_bytes", lambda: 2 * size - 1)
+    for load in (lambda: recipe.build(1, 1), lambda: load_network(opened)):
+        with pytest.raises(ModelError, match=r"of memory, and .* are free") as caught:
+            load()
+        assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "float32"])
@@ -287,3 +327,74 @@ def test_example_patches_are_such_as_the_card_tells(dtype: str) -> None:
     values = np.stack(first).astype(float)
     assert values[:, 0].mean() == pytest.approx(100, abs=10)
     assert values[:, 0].std() == pytest.approx(40, rel=0.3)
+
+
+def test_verify_fails_where_the_card_says_clearly_more_than_is_found(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both stand side by side; what the card does not tell, or tells lower, fails nothing."""
+    found = {
+        "openvino-float32": measure.Equality(0.9961, 0.01),
+        "torch-bfloat16": measure.Equality(0.991, 0.05),
+    }
+    monkeypatch.setattr("geoseg.run.models.compare_ways", lambda *_: found)
+    for stated, share in (({"openvino-float32": 0.3}, "30.0000%"), ({}, "not told")):
+        alter(bundle, equal_labels=stated)
+        code, out, err = call("model", "verify", bundle)
+        assert (code, err) == (0, "")
+        line = next(line for line in out.splitlines() if "openvino-float32" in line)
+        assert share in line and line.index(share) < line.index("99.6100%") < line.index("0.0100")
+    for way, stated, fails in (
+        ("openvino-float32", 1.0, False),  # within the tolerance for other patches
+        ("torch-bfloat16", 0.9963, True),
+        ("torch-bfloat16", 0.99, False),
+    ):
+        alter(bundle, equal_labels={way: stated})
+        code, _, err = call("model", "verify", bundle)
+        assert code == int(fails)
+        assert err.count("\n") == int(fails) and ("less than the card says" in err) == fails
+
+
+def test_no_bundle_is_replaced_without_being_told_to(bundle: Path, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    assert call("model", "export", bundle, "-o", home, "--format", "mlm")[0] == 0
+    before = {path.name: path.read_bytes() for path in home.iterdir()}
+    shutil.copy(bundle / WEIGHTS, tmp_path / "w.safetensors")
+    (tmp_path / "card.yaml").write_text(yaml.safe_dump(json.loads((bundle / CARD).read_text())))
+    again = ("model", "import", tmp_path / "w.safetensors", "--card", tmp_path / "card.yaml", "-o", home)
+    for words in (("model", "export", bundle, "-o", home), again):
+        code, out, err = call(*words)
+        assert (code, out, err.count("\n")) == (2, "", 1)
+        assert err.startswith(f"error: {home}: is a bundle already") and "--overwrite" in err
+        assert {path.name: path.read_bytes() for path in home.iterdir()} == before
+    code, out, err = call(*again, "--overwrite")
+    assert code == 0 and out.strip() == str(home / CARD)
+    assert "converting" in err and "comparing runtimes on 4 patches" in err, "it takes a while"
+    assert Bundle.open(home).card.name == "tiny"
+
+
+def test_a_network_without_a_card_is_told_how_it_becomes_a_bundle(bundle: Path, tmp_path: Path) -> None:
+    net = write_onnx(tmp_path / "net.onnx", np.eye(3), np.zeros(3))
+    saved = tmp_path / "saved"
+    saved.mkdir()
+    (saved / "config.json").write_text('{"_model_class": "Unet"}')
+    shutil.copy(bundle / WEIGHTS, saved)
+    for path in (net, saved, saved / WEIGHTS):
+        with pytest.raises(ModelError, match=rf"make a bundle of it: geoseg model import {path} ") as caught:
+            Bundle.open(path)
+        assert "\n" not in str(caught.value)
+    for path in (bundle / CARD, bundle):
+        code, _, err = call("model", "import", path, "-o", tmp_path / "out")
+        assert code == 2 and err.count("\n") == 1 and "runs as it is, with --model" in err
+
+
+def test_a_card_tells_three_of_its_faults_and_takes_a_number_for_a_version(bundle: Path) -> None:
+    alter(bundle, version=2)
+    assert Bundle.open(bundle).card.version == "2"
+    alter(bundle, version=True)
+    with pytest.raises(ModelError, match=r"version: Input should be a valid string"):
+        Bundle.open(bundle)
+    alter(bundle, dtype="int3", patch_px="x", gsd_m={"min": 2, "max": 1}, temperature=-1, surprise=1)
+    with pytest.raises(ModelError, match=r"version: .*; dtype: .*; gsd_m: .*; and 3 more$") as caught:
+        Bundle.open(bundle)
+    assert "\n" not in str(caught.value) and "Value error" not in str(caught.value)

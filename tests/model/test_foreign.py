@@ -108,8 +108,8 @@ def one_line(caught: pytest.ExceptionInfo[Exception], path: Path) -> None:
     ("network", "changes", "words"),
     [
         ({"shape": (1, 3, 32, 32)}, {}, "takes patches of 32 px only; take --patch-px 32"),
-        ({"shape": ("n", 5, "h", "w"), "weights": np.ones((4, 5))}, {}, "takes 5 bands, the card names 3"),
-        ({"weights": np.ones((3, 3)), "bias": np.ones(3)}, {}, "answers 3 classes, the card names 4"),
+        ({"shape": ("n", 5, "h", "w"), "weights": np.ones((4, 5))}, {}, "names 3 bands, the network has 5"),
+        ({"weights": np.ones((3, 3)), "bias": np.ones(3)}, {}, "names 4 classes, the network has 3"),
         ({"last": ("GlobalAveragePool", {})}, {}, "one value per class and pixel"),
         ({"last": ("MaxPool", {"kernel_shape": [2, 2], "strides": [2, 2]})}, {}, "32, 32"),
         ({"last": ("Nonesuch", {})}, {}, "No conversion rule found for operations: Nonesuch"),
@@ -121,7 +121,7 @@ def test_an_onnx_file_that_does_not_fit_is_one_line(
 ) -> None:
     with pytest.raises(ModelError, match=words) as caught:
         bundle_of(tmp_path, CARD | changes, **network)
-    one_line(caught, tmp_path / "net.onnx")
+    one_line(caught, tmp_path / ("card.yaml" if words.startswith("names") else "net.onnx"))
     assert not (tmp_path / "bundle").exists()
     assert {path.name for path in tmp_path.iterdir()} == {"net.onnx", "card.yaml"}
 
@@ -202,10 +202,13 @@ def test_all_that_a_card_lacks_is_told_at_once(saved: Path, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("kind", ["smp", "onnx"])
 def test_a_template_filled_in_is_a_card(saved: Path, tmp_path: Path, kind: str) -> None:
-    source = saved if kind == "smp" else write_onnx(tmp_path / "net.onnx", WEIGHTS, BIAS)
+    source = (
+        saved if kind == "smp" else write_onnx(tmp_path / "net.onnx", WEIGHTS, BIAS, shape=(1, 3, 64, 64))
+    )
     foreign = Foreign.open(source)
     begun = yaml.safe_load(template(foreign))
-    assert (len(begun["bands"]), len(begun["classes"])) == ((3, 4) if kind == "smp" else (1, 1))
+    assert (len(begun["bands"]), len(begun["classes"])) == (3, 4), "what the file tells"
+    assert begun["patch_px"] == (512 if kind == "smp" else 64)
     (tmp_path / "card.yaml").write_text(template(foreign))
     with pytest.raises(SpecError) as caught:
         import_model(foreign, tmp_path / "bundle", tmp_path / "card.yaml")
@@ -251,10 +254,23 @@ def test_formats_that_can_run_code_are_refused_unread(tmp_path: Path, suffix: st
     path = tmp_path / f"pytorch_model{suffix}"
     path.write_bytes(pickle.dumps(Trap(tmp_path / "executed")))
     (tmp_path / "config.json").write_text('{"_model_class": "Unet"}')
+    advice = (
+        r"torch\.onnx\.export\(torch\.export\.load" if suffix == ".pt2" else r"safetensors\.torch\.save_file"
+    )
     for attempt in (Bundle.open, Foreign.open):
-        with pytest.raises(ModelError, match=r"can run code.*safetensors\.torch\.save_file") as caught:
+        with pytest.raises(ModelError, match=rf"can run code.*{advice}.*geoseg model import") as caught:
             attempt(path)
         one_line(caught, path)
-    with pytest.raises(ModelError, match=r"can run code.*safetensors\.torch\.save_file"):
+    with pytest.raises(ModelError, match=rf"can run code.*{advice}"):
         Foreign.open(tmp_path)
     assert not (tmp_path / "executed").exists()
+
+
+def test_the_way_to_convert_an_exported_program_works(tmp_path: Path) -> None:
+    """What is said for .pt2: in a place where it is trusted, it becomes an ONNX file that is taken."""
+    pytest.importorskip("onnxscript")
+    network, example = torch.nn.Conv2d(3, 4, 1).eval(), torch.zeros(1, 3, 64, 64)
+    torch.export.save(torch.export.export(network, (example,)), tmp_path / "net.pt2")
+    loaded = torch.export.load(tmp_path / "net.pt2")
+    torch.onnx.export(loaded, (), tmp_path / "model.onnx", dynamo=True, external_data=False)
+    assert Foreign.open(tmp_path / "model.onnx").channels == (3, 4)

@@ -22,7 +22,8 @@ from geoseg.errors import ModelError
 from geoseg.model.bundle import CARD, Bundle, checked_card, sha256_of
 from geoseg.model.card import IR_BIN, IR_XML, ONNX, WEIGHTS, ModelCard
 from geoseg.model.export import export_bundle
-from geoseg.model.mlm import EXTENSIONS, ITEM, item_fields, item_of
+from geoseg.model.mlm import EXTENSIONS, ITEM, item_of
+from geoseg.model.mlm_reading import item_fields
 from geoseg.run.events import make_reporter
 from geoseg.run.job import make_job
 from geoseg.run.pipeline import Run
@@ -65,6 +66,7 @@ def cards(draw: st.DrawFn) -> ModelCard:
             }
             for i, name in enumerate(names)
         ],
+        "positive_class": draw(st.sampled_from([None, *names])) if len(names) == 2 else None,
         "patch_px": 32 * draw(st.integers(1, 64)),
         "temperature": draw(POSITIVE),
         "files": {name: draw(st.from_regex(r"[0-9a-f]{64}", fullmatch=True)) for name in sorted(files)},
@@ -190,7 +192,8 @@ def opened(folder: Path, item: dict[str, Any]) -> Bundle:
 def test_an_item_of_others_is_a_bundle(tmp_path: Path) -> None:
     card = opened(tmp_path, foreign_item(tmp_path)).card
     assert [(b.name, b.mean, b.std) for b in card.bands] == [("B04", 0, 10000), ("B08", 0, 10000)]
-    assert (card.name, card.dtype, card.patch_px, card.gsd_m.min) == ("Two-Classes", "uint16", 64, 10)
+    assert (card.name, card.dtype, card.patch_px) == ("Two-Classes", "uint16", 64)
+    assert card.gsd_m.min == 9 and card.gsd_m.max == 11, "a tenth around the one that is told"
     assert card.legend.names == ("bare", "green")
     assert len({c.color for c in card.classes}) == 2
     assert card.onnx is not None and card.onnx.input == "normalized"
@@ -208,7 +211,57 @@ def put(*keys: Any) -> Any:
     return change
 
 
-INPUT = ("properties", "mlm:input", 0)
+INPUT, OUTPUT = ("properties", "mlm:input", 0), ("properties", "mlm:output", 0)
+
+
+@pytest.mark.parametrize(
+    ("scaling", "scaled"),
+    [
+        ({"type": "min-max", "minimum": 3, "maximum": 7}, lambda x: (x - 3) / 4),
+        ({"type": "z-score", "mean": 5, "stddev": 2}, lambda x: (x - 5) / 2),
+        ({"type": "scale", "value": 10000}, lambda x: x / 10000),
+        ({"type": "offset", "value": 7}, lambda x: x - 7),
+        ({"type": None}, lambda x: x),
+    ],
+)
+def test_every_linear_scaling_is_that_of_the_extension(tmp_path: Path, scaling: Any, scaled: Any) -> None:
+    """The formulas are those of the table "Value Scaling Object" of MLM; one entry holds for all bands."""
+    item = foreign_item(tmp_path)
+    put(*INPUT, "value_scaling", [scaling])(item)
+    values = np.array([-2.0, 0.0, 3.5, 12000.0])
+    for band in opened(tmp_path, item).card.bands:
+        assert np.allclose((values - band.mean) / band.std, scaled(values), rtol=1e-12)
+
+
+@pytest.mark.parametrize("where", ["properties", "bands", "raster:bands"])
+def test_a_scene_has_the_type_of_the_bands_and_not_of_the_networks_input(tmp_path: Path, where: str) -> None:
+    item = foreign_item(tmp_path)
+    put(*INPUT, "input", "data_type", "float32")(item)
+    assert opened(tmp_path, item).card.dtype == "float32", "nothing else is told"
+    bands = [{"name": "B04", "data_type": "uint16"}, {"name": "B08", "data_type": "uint16"}]
+    other = {"name": "of no use here", "data_type": "uint8"}
+    if where == "properties":
+        item["properties"]["bands"] = [*bands, other]
+    else:
+        item["assets"]["model"][where] = [other, *bands]
+    assert opened(tmp_path, item).card.dtype == "uint16"
+
+
+def test_the_item_gives_other_programs_the_networks_own_input(described: Path) -> None:
+    """MLM: data_type is that of the processed input, not of the source bands; nothing is scaled twice."""
+    properties = json.loads((described / ITEM).read_text())["properties"]
+    assert properties["mlm:input"][0]["input"]["data_type"] == "float32"
+    assert {band["data_type"] for band in properties["bands"]} == {"uint8"}
+    for kind, scaled in (("raw", False), ("normalized", True)):
+        card = card_of((3.0,), (2.0,), 2, architecture="ONNX", onnx={"input": kind}, files={ONNX: "0" * 64})
+        told = item_of(ModelCard.model_validate(card), {ONNX: 9})["properties"]["mlm:input"][0]
+        assert (told["value_scaling"] is not None) == scaled, kind
+
+
+def test_the_class_that_smp_names_in_full_is_the_architecture(tmp_path: Path) -> None:
+    item = foreign_item(tmp_path)
+    item["properties"]["mlm:architecture"] = "segmentation_models_pytorch.decoders.unet.model.Unet"
+    assert opened(tmp_path, item).card.architecture == "Unet"
 
 
 @pytest.mark.parametrize(
@@ -227,13 +280,38 @@ INPUT = ("properties", "mlm:input", 0)
         (put("assets", "model", "file:checksum", "d50110" + "0" * 32), "no SHA-256"),
         (lambda item: item["assets"]["model"].pop("file:checksum"), "no SHA-256"),
         (lambda item: item["assets"].pop("model"), "files names no model.safetensors"),
-        (lambda item: item["properties"].pop("gsd"), "gsd_m: Field required"),
+        (lambda item: item["properties"].pop("gsd"), "pixel sizes.*geoseg:card"),
         (lambda item: item["properties"].pop("mlm:input"), "no STAC item with the MLM extension"),
         (lambda item: item["properties"]["mlm:input"].append({}), "no STAC item of one network"),
         (lambda item: item.pop("properties"), "no STAC item with the MLM extension"),
         (put(*INPUT, "value_scaling", [{"type": "clip"}]), "scaled by 'clip'"),
         (put(*INPUT, "input", "dim_order", ["batch", "height", "width", "bands"]), "only square patches"),
         (put(*INPUT, "input", "shape", [-1, 2, 64, 32]), "only square patches"),
+        (
+            put(*INPUT, "pre_processing_function", {"format": "python", "expression": "a:b"}),
+            "pre_processing_function",
+        ),
+        (
+            put(*OUTPUT, "post_processing_function", {"format": "python", "expression": "a:b"}),
+            "post_processing",
+        ),
+        (
+            put(*INPUT, "bands", [{"name": "n", "format": "numpy", "expression": "B08 - B04"}]),
+            "'n' is computed",
+        ),
+        (put(*INPUT, "bands", []), "names no bands"),
+        (
+            put(
+                "properties",
+                "bands",
+                [{"name": "B04", "data_type": "uint8"}, {"name": "B08", "data_type": "int16"}],
+            ),
+            "different types .int16, uint8.",
+        ),
+        (
+            lambda item: item["properties"]["mlm:output"][0].pop("classification:classes"),
+            "no 'classification:classes'",
+        ),
         (put("properties", "geoseg:card", {"surprise": 1}), "surprise"),
     ],
 )

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,9 @@ import pytest
 from geoseg.errors import ModelError
 from geoseg.grid.lattice import Block, Lattice
 from geoseg.grid.window import Window
-from geoseg.model.bundle import DEFAULT_BUNDLE, Bundle
+from geoseg.model.bundle import DEFAULT_BUNDLE, INCLUDED, Bundle, bundle_at
+from geoseg.model.card import IR_BIN, IR_XML
+from geoseg.model.export import write_ir
 from geoseg.model.measure import compare_ways
 from geoseg.model.runtimes import MIN_EQUAL_LABELS, RuntimeChoice, SegmenterRecipe
 from geoseg.pixels.labels import choose_labels
@@ -80,6 +83,16 @@ def test_an_answer_is_not_overwritten_by_the_next(tiny_bundle: Path, runtime: st
         assert np.array_equal(kept, before)
 
 
+def test_the_same_network_is_the_same_bytes(tiny_bundle: Path, tmp_path: Path) -> None:
+    """Whatever the process has made before: a training that goes on ends with the bundle that is there already."""
+    bundle = Bundle.open(tiny_bundle)
+    for name in ("first", "second"):
+        write_ir(bundle, tmp_path / name, bundle.card.patch_px)
+    for file in (IR_XML, IR_BIN):
+        first, second = ((tmp_path / name / file).read_bytes() for name in ("first", "second"))
+        assert first == second == (tiny_bundle / file).read_bytes(), file
+
+
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
 def test_a_signal_finds_its_stack_after_networks_have_gone(tiny_bundle: Path, order: tuple[int, int]) -> None:
     """A process in which two networks of OpenVINO came and went handles signals; Ctrl-C is one of them."""
@@ -142,5 +155,26 @@ def test_the_bundled_model_holds_what_its_card_says() -> None:
             assert found[way] >= MIN_EQUAL_LABELS - 0.003, way
 
 
-def test_the_bundled_model_fits_into_a_repository() -> None:
-    assert sum(path.stat().st_size for path in DEFAULT_BUNDLE.iterdir()) <= 24e6
+def test_a_bundled_model_goes_by_its_name_where_no_file_has_it(
+    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert Bundle.open("buildings-drone").card.name == "buildings-drone"
+    assert bundle_at("buildings-drone", tmp_path / "jobs") == INCLUDED / "buildings-drone"
+    for other in (
+        "jobs/buildings-drone",
+        "./../buildings-drone",
+        "",
+        "..",
+        "nonesuch",
+        str(tmp_path / "landcover-rgb"),
+    ):
+        with pytest.raises(ModelError):
+            Bundle.open(other)
+    shutil.copytree(tiny_bundle, tmp_path / "buildings-drone")
+    assert Bundle.open("buildings-drone").card.name == "tiny"
+
+
+@pytest.mark.parametrize("folder", sorted(INCLUDED.iterdir()), ids=lambda folder: folder.name)
+def test_a_bundled_model_fits_into_a_repository(folder: Path) -> None:
+    assert sum(path.stat().st_size for path in folder.iterdir()) <= 24e6

@@ -71,7 +71,10 @@ def settings(**changes: Any) -> dict[str, Any]:
         "architecture": "DeepLabV3Plus",
         "encoder": "mobilenet_v2",
         "gsd_m": {"min": 0.5, "max": 1.25},
-        "classes": [{"id": i, "name": name, "color": COLORS[i].tolist()} for i, name in enumerate(names, 1)],
+        "classes": [
+            {"id": i, "name": name, "color": COLORS[i].tolist(), "role": name if i < 3 else None}
+            for i, name in enumerate(names, 1)
+        ],
         "patch_px": 128,
         "datasets": [{**town, "validation_regions": held_out}],
         "crop_px": 64,

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from geoseg.errors import SpecError
-from geoseg.train.config import load_config
+from geoseg.train.reading import load_config
 from geoseg.train.scenes import check_splits
 from tests.train.scenes import settings
 
@@ -23,7 +23,7 @@ def write(folder, values):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"stepps": 3}, "stepps: Extra inputs"),
+        ({"stepps": 3}, "stepps: there is no such key; is it steps?"),
         ({"steps": 0}, "steps: "),
         ({"crop_px": 100}, "crop_px: "),
         ({"gsd_m": {"min": 2, "max": 1}}, "gsd_m"),
@@ -72,7 +72,7 @@ def write(folder, values):
         ),
         ({"datasets": [{**AB, "bands": [0]}]}, "datasets.0.bands.0: "),
         ({"loss": {"cross_entropy": 0, "dice": 0}}, "loss: all losses have weight 0"),
-        ({"loss": {"lovas": 1}}, "loss.lovas: Extra inputs"),
+        ({"loss": {"lovas": 1}}, "loss.lovas: there is no such key; is it lovasz?"),
         ({"loss": {"focal": float("inf")}}, "loss.focal: "),
         (
             {"loss": {"cross_entropy": 0}, "datasets": [{**AB, "map_class": {7: ["road", "land"]}}]},

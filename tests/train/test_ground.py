@@ -84,7 +84,8 @@ def test_overlaps_are_found_across_crs(col, row, crs, turned):
 
 def test_both_scenes_are_named_with_their_splits():
     with pytest.raises(
-        SpecError, match=r"a\.tif: \(split train\) and b\.tif \(split test\).*50 % of the smaller"
+        SpecError,
+        match=r"a\.tif: is in split train but shows ground of b\.tif \(split test; 50 % of the smaller",
     ) as e:
         check_ground([scene("a.tif", "train"), scene("b.tif", "test", col=25)])
     assert "\n" not in str(e.value)

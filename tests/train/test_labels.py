@@ -201,7 +201,7 @@ def test_a_class_that_teaches_nothing_covers_what_lies_below(tmp_path):
         ({"class_field": "sort"}, r"has no field 'sort'; its fields are: kind"),
         (
             {"class_field": "kind"},
-            r"holds classes that are not known: house, shed;.*map_class: \{house: building\}",
+            r"holds classes that the training file does not know: house, shed;.*map_class: \{house: building\}",
         ),
         ({}, "name their class_field, or say what every_polygon is"),
     ],

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +21,9 @@ from geoseg.legend import NODATA
 from geoseg.report.curves import MOST_POINTS, curve, thinned
 from geoseg.report.training import read_log, training_page, write_training
 from geoseg.train import loop
-from geoseg.train.config import load_config
+from geoseg.train.reading import load_config
 from geoseg.train.scores import BINS, Outcome, calibration_error, reliability
+from geoseg.train.steplog import StepLog
 from geoseg.train.trainer import learn, train, training_folder
 from tests.train.scenes import labels_of, settings, write_run, write_scene
 
@@ -115,7 +117,7 @@ def test_the_log_goes_on_where_a_run_goes_on(tmp_path, monkeypatch):
         learn(config, tmp_path / "stopped", False)
     monkeypatch.undo()
     learn(config, tmp_path / "stopped", False)
-    assert len(list((tmp_path / "stopped").glob("log/*/metrics.csv"))) == 2
+    assert [p.name for p in (tmp_path / "stopped" / "log").iterdir()] == ["metrics.csv"], "one log, appended"
     through, resumed = read_log(tmp_path / "through"), read_log(tmp_path / "stopped")
     assert [row["step"] for row in through if "loss" in row] == [1, 2, 3, 4, 5, 6]
     assert [row["step"] for row in through if "miou_validation" in row] == [2, 4, 6]
@@ -123,15 +125,25 @@ def test_the_log_goes_on_where_a_run_goes_on(tmp_path, monkeypatch):
 
 
 def test_a_damaged_log_is_read_as_far_as_it_goes(tmp_path):
-    for place, text in enumerate(("loss,step\n2.5,0\n2.0,1\n1.9", "loss,step\n1.8,1\n1.7,x\n,3\nnan,4\n")):
-        (tmp_path / f"log/version_{place}").mkdir(parents=True)
-        (tmp_path / f"log/version_{place}/metrics.csv").write_text(text)
-    assert read_log(tmp_path) == [
-        {"loss": 2.5, "step": 1},
-        {"loss": 1.8, "step": 2},
-        {"step": 4},
-        {"step": 5},
-    ]
+    (tmp_path / "log").mkdir()
+    (tmp_path / "log/metrics.csv").write_text("step,loss\n1,2.5\nx,1.7\n4,\n5,nan\n6,1.")
+    assert read_log(tmp_path) == [{"loss": 2.5, "step": 1}, {"step": 4}, {"step": 5}, {"loss": 1, "step": 6}]
+
+
+@given(st.integers(0, 9), st.sampled_from(["", "\n", "8,1", "x,1\n", "2,\xe4"]))
+@examples(max_examples=20, deadline=None)
+def test_a_log_goes_on_after_the_step_of_the_checkpoint(first, left):
+    """Law: of what an earlier sitting wrote, the rows up to the checkpoint stay, whole; the next ones follow."""
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name) / "log" / "metrics.csv"
+        log = StepLog(path, ("loss", "iou_road"), 0)
+        for step in range(7):
+            log.log_metrics({"loss": step / 8, "other": 1.0}, step)
+        with path.open("a") as stream:
+            stream.write(left)
+        StepLog(path, ("loss", "iou_road"), first).log_metrics({"loss": float("nan"), "iou_road": 0.5}, first)
+        rows = [{"step": step, "loss": (step - 1) / 8} for step in range(1, min(first, 7) + 1)]
+        assert read_log(Path(name)) == [*rows, {"step": first + 1, "iou_road": 0.5}]
 
 
 @pytest.mark.parametrize("found", ["nothing", "no object", "no examples"])
@@ -221,7 +233,7 @@ def test_the_reliability_curve_makes_up_the_calibration_error(seed, count, chann
 
 
 def test_logs_for_people_have_a_header(run):
-    (path,) = run.glob("log/*/metrics.csv")
+    (path,) = run.glob("log/metrics.csv")
     assert {"loss", "step", "miou_validation", "iou_road"} <= set(
         next(csv.reader(io.StringIO(path.read_text())))
     )

@@ -12,8 +12,8 @@ import torch
 from geoseg.errors import OutputError, SourceError, SpecError
 from geoseg.train import loop
 from geoseg.train.checkpoints import FOLDER, LAST, OURS, found_checkpoint, read_checkpoint
-from geoseg.train.config import load_config
 from geoseg.train.data import TrainingPatches
+from geoseg.train.reading import load_config
 from geoseg.train.trainer import learn
 from tests.train.processes import apart, fill_disk
 from tests.train.scenes import labels_of, write_run, write_scene
@@ -158,7 +158,16 @@ def test_fresh_begins_anew(tmp_path):
     with pytest.raises(SourceError, match=r"last.ckpt: cannot be read as a checkpoint .*--fresh"):
         found_checkpoint(folder, load_config(path, {}), fresh=False)
     assert found_checkpoint(folder, load_config(path, {}), fresh=True) is None
-    assert not (folder / FOLDER).exists() and not (folder / "log").exists()
+    (tmp_path / "town.tif").rename(tmp_path / "away.tif")
+    with pytest.raises(SourceError, match=r"town\.tif: no such file"):
+        learn(load_config(path, {}), folder, progress_bar=False, fresh=True)
+    assert (folder / FOLDER / LAST).read_bytes() == b"another run's", (
+        "a run that cannot begin takes nothing away"
+    )
+    (tmp_path / "away.tif").rename(tmp_path / "town.tif")
+    learn(load_config(path, {}), folder, progress_bar=False, fresh=True)
+    assert read_checkpoint(folder / FOLDER / LAST)["global_step"] == 2
+    assert not list(folder.rglob("old"))
 
 
 def test_a_checkpoint_cannot_run_code(tmp_path):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-
 import numpy as np
 import pytest
 import rasterio
@@ -16,10 +14,11 @@ from geoseg.errors import SourceError, SpecError
 from geoseg.grid.window import Window
 from geoseg.spec import SegmentSpec
 from geoseg.train.augment import Augmentation, resized
-from geoseg.train.config import AugmentSettings, SceneEntry, load_config
+from geoseg.train.config import AugmentSettings, SceneEntry
 from geoseg.train.data import ScoredPatches, TrainingPatches
 from geoseg.train.labels import IGNORED, SET
 from geoseg.train.material import wants_of
+from geoseg.train.reading import load_config
 from geoseg.train.sampling import LabelIndex, PatchSampler, Statistics, index_labels
 from geoseg.train.scenes import open_scenes
 from tests.train.scenes import SIDE_PX, TRANSFORM, labels_of, write, write_regions, write_run, write_scene
@@ -269,15 +268,6 @@ def test_forked_workers_read_what_their_parent_would(tmp_path):
     assert torch.equal(read, torch.stack([patches[number][0] for number in range(160)]))
 
 
-def test_a_class_that_is_never_trained_on_is_warned_of(tmp_path, caplog):
-    write_run(tmp_path)
-    write_scene(tmp_path, "town", np.minimum(labels_of(), 4))
-    scene = opened(tmp_path)[0]
-    with caplog.at_level(logging.WARNING):
-        PatchSampler([scene], [index_labels(scene, 5)], 64, (1, 1), 0.5)
-    assert caplog.messages == ["no pixel that is trained on has the class water"]
-
-
 def test_a_split_without_labels_is_one_line(tmp_path):
     write_run(tmp_path)
     write_scene(tmp_path, "town", np.zeros((SIDE_PX, SIDE_PX), np.uint8))
@@ -324,3 +314,25 @@ def test_an_entry_keeps_regions_to_training(tmp_path):
                 "validation_regions": {"file": "c", "names": ["d"]},
             }
         )
+
+
+@given(
+    st.lists(st.floats(-1e4, 1e4), min_size=2, max_size=9, unique=True),
+    st.sampled_from([1e-6, 1e-3, 1.0, 1e3]),
+)
+def test_statistics_hold_in_any_unit(values, unit):
+    """Against numpy, to four digits of the deviation, whatever the size of the numbers."""
+    raw = np.array(values) * unit
+    index = LabelIndex(np.ones((1, 1, 2)), raw.sum(keepdims=True), (raw**2).sum(keepdims=True), len(raw))
+    found = Statistics.of([index])
+    if raw.std() < 1e-5 * abs(raw.mean()):
+        return
+    assert found.std[0] == pytest.approx(raw.std(), rel=1e-3)
+    assert abs(found.mean[0] - raw.mean()) <= 1e-3 * raw.std()
+
+
+@pytest.mark.parametrize("value", [0.0, 77.0, 1e-7, -3e4])
+def test_a_band_of_one_value_has_a_deviation_that_can_be_divided_by(value):
+    raw = np.full(1000, value)
+    index = LabelIndex(np.ones((1, 1, 2)), raw.sum(keepdims=True), (raw**2).sum(keepdims=True), len(raw))
+    assert Statistics.of([index]).std == (1.0,)

@@ -12,10 +12,10 @@ import pytest
 import shapely
 
 from geoseg.errors import SpecError
-from geoseg.train.config import load_config
 from geoseg.train.demos import write_demos
 from geoseg.train.labels import SET
 from geoseg.train.material import wants_of
+from geoseg.train.reading import load_config
 from geoseg.train.scenes import LabelledScene, open_scenes
 from tests.data import DATA, needs_data
 from tests.train.scenes import TRANSFORM, labels_of, place_of, settings, write, write_run, write_scene
@@ -39,7 +39,7 @@ def put(folder: Path, name: str, shift_px: float, side: int = 128, crs: str | No
 def test_scenes_that_share_ground_must_share_a_split(tmp_path):
     put(tmp_path, "port", 380)
     with pytest.raises(
-        SpecError, match=r"town\.tif: \(split train\) and .*port\.tif \(split test\) show the same ground"
+        SpecError, match=r"town\.tif: is in split train but shows ground of .*port\.tif \(split test; .*group"
     ):
         opened(tmp_path, TOWN, {**PORT, "split": "test"})
     assert len(opened(tmp_path, TOWN, PORT)) == 2

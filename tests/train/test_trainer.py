@@ -15,12 +15,22 @@ from geoseg.grid.window import Window
 from geoseg.model.bundle import Bundle
 from geoseg.model.network import load_network
 from geoseg.report.training import read_log
-from geoseg.train.config import LossSettings, load_config
+from geoseg.train.config import LossSettings
 from geoseg.train.data import TrainingPatches
 from geoseg.train.loop import learning_rate_share
 from geoseg.train.losses import WeightedLoss
+from geoseg.train.reading import load_config
 from geoseg.train.scenes import IGNORED
-from geoseg.train.scores import Outcome, calibration_error, confusion_of, find_temperature, iou_of, mean_iou
+from geoseg.train.scores import (
+    Outcome,
+    calibration_error,
+    confusion_of,
+    find_temperature,
+    iou_of,
+    mean_iou,
+    sample_step,
+    score,
+)
 from geoseg.train.trainer import finish, fit, gather, learn, new_network, train, training_folder
 from tests.train.processes import apart, fill_disk
 from tests.train.scenes import labels_of, settings, write_run, write_scene
@@ -59,7 +69,13 @@ def test_the_terminal_shows_a_line_per_validation_and_no_advertising(told):
         for line in lines
         if line.startswith("step 2, 100 %") and "validation mIoU" in line and "road" in line
     ]
-    assert len(lines) == 4, "the validation, what was kept, and the scores of validation and test"
+    assert [line for line in lines if line.endswith(" ...")] == [
+        "scoring the validation pixels ...", "scoring other ...", "writing the bundle, for PyTorch and OpenVINO ...",
+        "comparing the ways to run it ...",
+    ], "no long silence"  # fmt: skip
+    assert len(lines) == 8, (
+        "beside these the validation, what was kept, and the scores of validation and test"
+    )
     assert not [
         word for word in ("Tip", "litlogger", "GPU available", "Trainer", "Warning") if word in told[1]
     ]
@@ -113,7 +129,7 @@ def test_patience_without_validation_is_refused(tmp_path):
 
 
 def test_a_network_that_cannot_be_leaves_nothing(tmp_path):
-    with pytest.raises(ModelError, match="no network 'DeepLabV3Plus' with encoder 'nonsense'"):
+    with pytest.raises(ModelError, match=r"train\.yaml: no network 'DeepLabV3Plus' with encoder 'nonsense'"):
         train(write_run(tmp_path, encoder="nonsense"), tmp_path / "bundle")
     assert not list(tmp_path.glob("bundle*"))
 
@@ -243,3 +259,23 @@ def test_runs_without_regions_end_with_weights(tmp_path, split):
     fit(network, config, material, tmp_path / "work", False)
     assert not torch.equal(before, network.body.segmentation_head[0].weight)
     assert (tmp_path / "work" / "checkpoints" / "last.ckpt").is_file()
+
+
+def test_the_temperature_of_logits_beyond_measure_lies_at_the_end():
+    """Those of a network that has overshot; its confidence is as honest as it can be made."""
+    targets = torch.arange(400) % 4
+    wrong = 1e30 * torch.nn.functional.one_hot((targets + 1) % 4, 4).float()
+    assert find_temperature(Outcome(torch.zeros(5, 4), wrong, targets)) == pytest.approx(20, rel=0.01)
+    right = 1e30 * torch.nn.functional.one_hot(targets, 4).float()
+    assert 0.05 <= find_temperature(Outcome(torch.zeros(5, 4), right, targets)) <= 20
+
+
+def test_the_sample_for_calibration_is_bounded():
+    assert sample_step(512 * 512) == 7
+    for pixels in (10**8, 10**10, 10**12):
+        assert 0.7 * 2_000_000 < pixels / sample_step(pixels) ** 2 <= 2_000_000
+    batch = torch.zeros(2, 3, 64, 64), torch.zeros(2, 64, 64, dtype=torch.int64)
+    network = torch.nn.Conv2d(3, 4, 1)
+    assert len(score(network, [batch], 4, 16).targets) == 2 * 4 * 4
+    nothing = score(network, [batch], 4, None)
+    assert len(nothing.logits) == len(nothing.targets) == 0 and nothing.confusion.sum() == 2 * 64 * 64
