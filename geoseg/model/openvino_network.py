@@ -119,19 +119,18 @@ def _met_onnx(bundle: Bundle, patch_px: int) -> ov.Model:
 def _read_onnx(path: Path) -> ov.Model:
     # read_model would try other formats as well
     reader = frontend.FrontEndManager().load_by_framework("onnx")
-    model = _read(path, lambda: reader.convert(reader.load(str(path))))
-    shape = model.input(0).get_partial_shape() if len(model.inputs) == 1 else None
-    if shape is None or shape.rank.is_dynamic or len(shape) != 4:
-        raise ModelError("must take one input, (batch, band, row, col)", path)
-    return model
+    return _read(path, lambda: reader.convert(reader.load(str(path))))
 
 
 def _read(path: Path, read: Callable[[], ov.Model]) -> ov.Model:
-    """Raises ModelError with the reason, out of the many lines that OpenVINO gives."""
+    """Raises ModelError for what takes no patch, and with the reason, out of the many lines that OpenVINO gives."""
     try:
         model: ov.Model = read()
     except FAILURES as error:
         raise ModelError(f"OpenVINO cannot read the network ({_reason(error)})", path) from error
+    shape = model.input(0).get_partial_shape() if len(model.inputs) == 1 and model.outputs else None
+    if shape is None or shape.rank.is_dynamic or len(shape) != 4:
+        raise ModelError("must take one input, (batch, band, row, col), and answer it", path)
     return model
 
 

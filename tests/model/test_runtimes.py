@@ -13,8 +13,9 @@ from geoseg.grid.lattice import Block, Lattice
 from geoseg.grid.window import Window
 from geoseg.model.bundle import DEFAULT_BUNDLE, INCLUDED, Bundle, bundle_at
 from geoseg.model.card import IR_BIN, IR_XML
-from geoseg.model.export import write_ir
+from geoseg.model.export import write_card, write_ir
 from geoseg.model.measure import compare_ways
+from geoseg.model.openvino_segmenter import OpenVinoSegmenter
 from geoseg.model.runtimes import MIN_EQUAL_LABELS, RuntimeChoice, SegmenterRecipe
 from geoseg.pixels.labels import choose_labels
 from geoseg.pixels.pixelblock import PixelBlock
@@ -131,6 +132,16 @@ def test_symmetries_are_averaged(tiny_bundle: Path, runtime: str) -> None:
     pixels = PixelBlock(Block(0, 0, whole), whole, patch, np.ones((256, 256), bool))
     found = block_scores(pixels, segmenter, Lattice(256, 256, spec), 5)
     np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_a_file_without_a_network_is_refused_in_one_line(tiny_bundle: Path, tmp_path: Path) -> None:
+    """Though its digest is right."""
+    folder = Path(shutil.copytree(tiny_bundle, tmp_path / "empty"))
+    (folder / IR_XML).write_text('<?xml version="1.0"?><net name="x" version="11"><layers/><edges/></net>')
+    bundle = write_card(folder, Bundle.open(tiny_bundle).card.to_dict())
+    with pytest.raises(ModelError, match=r"must take one input|cannot read the network") as raised:
+        OpenVinoSegmenter(bundle, SegmentSpec(256, 32), "float32")
+    assert "\n" not in str(raised.value)
 
 
 def test_another_model_under_the_same_name_is_refused(tiny_bundle: Path) -> None:
