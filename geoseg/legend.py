@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,6 +14,14 @@ NODATA = 255
 
 Role = Literal["building", "road"]
 ROLES: tuple[Role, ...] = ("building", "road")
+
+ROLE_WORDS: Mapping[Role, str] = {
+    "building": r"buildings?|built structures?|houses?|roofs?|rooftops?",
+    "road": r"roads?|streets?|highways?",
+}
+"""Words, whole and in any case, that give a class its role where its source tells of no roles."""
+OTHERWISE = r"no|non|not|without|except|than|over|under|near|between|along"
+"""Words that take the role away again, as in "trees over roads"."""
 
 
 @dataclass(frozen=True)
@@ -68,3 +77,22 @@ class Legend:
     @classmethod
     def from_list(cls, rows: Iterable[dict[str, Any]]) -> Legend:
         return cls(tuple(LandClass(r["id"], r["name"], tuple(r["color"]), r.get("role")) for r in rows))
+
+
+def role_of(name: str) -> Role | None:
+    """The role that a class plays by its name: that of ROLE_WORDS if it speaks of one role only."""
+    words = " ".join(re.findall(r"[^\W_]+", name.lower()))
+    if re.search(rf"\b({OTHERWISE})\b", words):
+        return None
+    roles = [role for role, pattern in ROLE_WORDS.items() if re.search(rf"\b({pattern})\b", words)]
+    return roles[0] if len(roles) == 1 else None
+
+
+def role_remarks(legend: Legend) -> tuple[str, ...]:
+    """A line for each role that a class has by its name, and that no class plays."""
+    named = {role: [c.name for c in legend.classes if role_of(c.name) == role] for role in ROLES}
+    return tuple(
+        f"class {names[0]} has no role: its pixels are mapped, but no {role}s drawn as polygons; write role: {role}"
+        for role, names in named.items()
+        if names and not legend.of_role(role)
+    )

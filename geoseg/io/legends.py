@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import colorsys
 import math
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -22,7 +21,7 @@ from rasterio.io import DatasetReader
 from geoseg.io.classmap import TAG_LEGEND, AnyClassRaster, tagged_legend
 from geoseg.io.legend_files import read_legend_file
 from geoseg.io.rasters import open_raster, vrt_of
-from geoseg.legend import NODATA, LandClass, Legend, Role
+from geoseg.legend import NODATA, LandClass, Legend, role_of
 
 Color = tuple[int, int, int]
 
@@ -32,14 +31,6 @@ VALUE, NAME, RED, GREEN, BLUE = "5", "2", "6", "7", "8"
 """GDAL's numbers of a column's usage: the value (MinMax), the name, and the color (0 to 255)."""
 TEXT = "2"
 """GDAL's number of a column of text."""
-
-ROLE_WORDS: Mapping[Role, str] = {
-    "building": r"buildings?|built structures?|houses?|roofs?|rooftops?",
-    "road": r"roads?|streets?|highways?",
-}
-"""Words, whole and in any case, that give a class its role where its source tells of no roles."""
-OTHERWISE = r"no|non|not|without|except|than|over|under|near|between|along"
-"""Words that take the role away again, as in "trees over roads"."""
 
 
 @dataclass(frozen=True)
@@ -103,15 +94,6 @@ def find_classes(source: AnyClassRaster, legend_file: str | None = None) -> Know
             if classes:
                 return _known(classes, origin, colors, guess=True)
     return KnownClasses(None, "none found, so classes go by their number; --legend names them", (), colors)
-
-
-def role_of(name: str) -> Role | None:
-    """The role that a class plays by its name: that of ROLE_WORDS if it speaks of one role only."""
-    words = " ".join(re.findall(r"[^\W_]+", name.lower()))
-    if re.search(rf"\b({OTHERWISE})\b", words):
-        return None
-    roles = [role for role, pattern in ROLE_WORDS.items() if re.search(rf"\b({pattern})\b", words)]
-    return roles[0] if len(roles) == 1 else None
 
 
 def classes_in(gpkg: Path, layer: str) -> list[int]:

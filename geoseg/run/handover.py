@@ -21,7 +21,7 @@ from geoseg.io.places import beside
 from geoseg.io.published import Item, shown_layers
 from geoseg.io.qgis import write_qgis
 from geoseg.io.stac import CATALOG, ITEM, KNOWN, MapFacts, UsedModel, write_catalog, write_item
-from geoseg.model.bundle import CARD, DEFAULT_BUNDLE, read_card
+from geoseg.model.bundle import CARD, INCLUDED, read_card
 from geoseg.model.card import ModelCard
 from geoseg.report.facts import QUICKLOOK
 from geoseg.report.readme import HEADLINE, README, readme
@@ -218,7 +218,7 @@ def _export_scene(source: Path, target: Path, job: ExportJob, say: Say) -> tuple
     taken = told.taken if told.taken != told.started else None
     place = (source.name, landcover.grid, landcover.legend)
     facts = MapFacts(*place, model, told.started, told.software, taken, f"../{CATALOG}")
-    card, path = _copy_card(item, target), write_item(target, facts)
+    card, path = copy_card(item, target), write_item(target, facts)
     if card is None:  # a link must not lead nowhere
         written = read_json(path)
         written["links"] = [link for link in written["links"] if link["rel"] != "derived_from"]
@@ -236,9 +236,9 @@ def _copy(source: Path, target: Path) -> None:
         raise OutputError(f"cannot be copied to {target} ({error.strerror or error})", source) from error
 
 
-def _copy_card(item: Item, target: Path) -> ModelCard | None:
+def copy_card(item: Item, target: Path) -> ModelCard | None:
     """Put the card of the scene's model beside its results, from where the item says it is or from geoseg itself."""
-    for folder in (*item.bundles(), DEFAULT_BUNDLE):
+    for folder in (*item.bundles(), *sorted(INCLUDED.iterdir())):
         try:
             card = read_card(folder)
         except ModelError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from geoseg.errors import ModelError, SpecError
 from geoseg.grid.lattice import Blocks, Lattice
 from geoseg.io.files import publish_bytes
 from geoseg.io.sources import open_scene
-from geoseg.legend import Role
+from geoseg.legend import role_remarks
 from geoseg.model.bundle import CARD, Bundle
 from geoseg.model.card import ModelCard
 from geoseg.model.measure import Equality, compare_ways, note_equal_labels
@@ -25,11 +24,6 @@ from geoseg.spec import SegmentSpec
 
 Tell = Callable[[str], None]
 """Takes lines on what is being done."""
-ROLE_WORDS: dict[Role, str] = {
-    "building": r"(buildings?|houses?|roof(top)?s?)",
-    "road": r"(roads?|streets?|highways?)",
-}
-NOT_THESE = r"\b(no|non|not|without|other)\b"
 EXAMPLES = 4
 """Patches that runtimes are compared on."""
 SEED = 3
@@ -205,32 +199,14 @@ def import_foreign(
     foreign = Foreign.open(source)
     _refuse_existing(output, overwrite)
     bundle = import_model(foreign, output, card_file, tell)
-    for line in without_role(bundle.card):
-        tell(line)
+    for remark in role_remarks(bundle.card.legend):
+        tell(f"warning: {remark}")
     return _noted(bundle, tell)
 
 
 def _noted(bundle: Bundle, tell: Tell, reference: Bundle | None = None) -> Bundle:
     tell(f"comparing runtimes on {EXAMPLES} patches of {bundle.card.patch_px} px")
     return note_equal_labels(bundle, example_patches(bundle.card), reference=reference)
-
-
-def without_role(card: ModelCard) -> list[str]:
-    """A line for each role that no class plays though one is named so."""
-    lines = []
-    for role, words in ROLE_WORDS.items():
-        named = [
-            entry.name
-            for entry in card.classes
-            if re.search(rf"(^|[^a-z]){words}($|[^a-z])", entry.name.lower())
-            and not re.search(NOT_THESE, entry.name.lower().replace("_", " "))
-        ]
-        if named and not card.legend.of_role(role):
-            lines.append(
-                f"warning: class {named[0]!r} has no role, so that no {role}s layer will be made; "
-                f"with role: {role} in the card there will be"
-            )
-    return lines
 
 
 def _refuse_existing(output: Path, overwrite: bool) -> None:

@@ -1,4 +1,4 @@
-"""What is said of a run before it begins, and again when it has ended: classes without pixels, scales, roles."""
+"""What is said of a run before it begins, and again when it has ended: classes without pixels, scales."""
 
 from __future__ import annotations
 
@@ -7,16 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from geoseg.errors import SpecError
-from geoseg.legend import Legend
 from geoseg.train.config import TrainConfig
 from geoseg.train.sampling import BLOCK_PX, LabelIndex, blocks_of
 from geoseg.train.scenes import LabelledScene, teaches_scale
 
-ROLE_OF = {
-    "building": "building", "buildings": "building", "house": "building", "houses": "building",
-    "road": "road", "roads": "road", "street": "road", "streets": "road",
-}  # fmt: skip
-"""The role that a class of such a name is likely to play."""
 MOST_NAMED = 3
 
 
@@ -85,13 +79,4 @@ def scale_remark(config: TrainConfig, scenes: Sequence[LabelledScene]) -> str:
         f"{named}: pixels are {ours} on the ground, and augment.zoom ({low:g} to {high:g}) makes none of them a pixel "
         f"of gsd_m ({wanted.min:g} to {wanted.max:g} m), which the card promises; write "
         f"gsd_m: {{min: {seen[0]:.2g}, max: {seen[1]:.2g}}}"
-    )
-
-
-def role_remarks(legend: Legend) -> tuple[str, ...]:
-    """A line for each class that sounds like buildings or roads but has no role."""
-    return tuple(
-        f"class {c.name} has no role: its pixels will be mapped, but no {role}s drawn as polygons; write role: {role}"
-        for c in legend.classes
-        if c.role is None and (role := ROLE_OF.get(c.name.strip().lower())) is not None
     )

@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, Sampler
 
+from geoseg.legend import role_remarks
 from geoseg.spec import InputSpec, SegmentSpec
 from geoseg.train.augment import Augmentation
-from geoseg.train.checks import check_classes, role_remarks, scale_remark
+from geoseg.train.checks import check_classes, scale_remark
 from geoseg.train.config import TrainConfig
 from geoseg.train.data import Example, ScoredPatches, TrainingPatches
 from geoseg.train.demos import write_demos

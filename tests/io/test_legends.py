@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 from geoseg.errors import SpecError
 from geoseg.io.classmap import TAG_LEGEND, AnyClassRaster
 from geoseg.io.legend_files import read_legend_file
-from geoseg.io.legends import KnownClasses, find_classes, role_of
+from geoseg.io.legends import KnownClasses, find_classes
 from geoseg.io.qgis_styles import attribute_table
-from geoseg.legend import NODATA, LandClass, Legend
+from geoseg.legend import NODATA, LandClass, Legend, role_of
 from tests.run.results import TRANSFORM
 
 LEGEND = Legend(

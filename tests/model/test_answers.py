@@ -14,11 +14,12 @@ from hypothesis.extra.numpy import arrays
 from pydantic import ValidationError
 
 from geoseg.errors import ModelError
+from geoseg.legend import role_remarks
 from geoseg.model.answers import fault
 from geoseg.model.bundle import CARD, Bundle
 from geoseg.model.card import WEIGHTS, ModelCard
 from geoseg.model.importing import Foreign, import_model
-from geoseg.run.models import verify, without_role
+from geoseg.run.models import verify
 from tests.model.networks import card_of, write_onnx
 
 RNG = np.random.default_rng(1)
@@ -153,6 +154,6 @@ def test_a_class_named_so_without_the_role_is_told(names: Any, roles: Any, told:
     card = card_with((100.0,), (50.0,), "uint8").to_dict()
     for entry, name, role in zip(card["classes"], names, roles, strict=True):
         entry |= {"name": name, "role": role}
-    lines = without_role(ModelCard.model_validate(card))
-    assert [line.split("role: ")[1].split()[0] for line in lines] == told
-    assert all(line.startswith("warning: class ") and "\n" not in line for line in lines)
+    lines = role_remarks(ModelCard.model_validate(card).legend)
+    assert [line.rpartition("role: ")[2] for line in lines] == told
+    assert all(line.startswith("class ") and "\n" not in line for line in lines)

@@ -11,6 +11,10 @@ import rasterio
 import yaml
 from affine import Affine
 
+SMALL = {
+    "encoder": "tu-lcnet_035", "options": {"decoder_channels": 16}, "crop_px": 32, "patch_px": 64, "threads": 1,
+}  # fmt: skip
+"""Settings of a network that learns a few steps in a second."""
 SIDE_PX = 384
 GSD_M = 0.8
 ORIGIN = (300_000.0, 2_800_000.0)

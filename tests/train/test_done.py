@@ -17,12 +17,8 @@ from geoseg.train.checkpoints import FOLDER, LAST, OURS, read_checkpoint
 from geoseg.train.done import is_done
 from geoseg.train.reading import load_config
 from geoseg.train.trainer import train, training_folder
-from tests.train.scenes import write_run
+from tests.train.scenes import SMALL, write_run
 from tests.train.test_resume import same, sit, tiny
-
-SMALL = {
-    "encoder": "tu-lcnet_035", "options": {"decoder_channels": 16}, "crop_px": 32, "patch_px": 64, "threads": 1,
-}  # fmt: skip
 
 
 @pytest.fixture(scope="module")

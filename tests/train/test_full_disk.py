@@ -11,15 +11,7 @@ from geoseg.cli import main
 from geoseg.model.bundle import Bundle
 from geoseg.train import loop
 from geoseg.train.checkpoints import FOLDER, LAST
-from tests.train.scenes import write_run
-
-SMALL = {
-    "encoder": "tu-lcnet_035",
-    "options": {"decoder_channels": 16},
-    "crop_px": 32,
-    "patch_px": 64,
-    "threads": 1,
-}
+from tests.train.scenes import SMALL, write_run
 
 
 def call(path: Path, output: Path) -> tuple[int, list[str], list[str]]:

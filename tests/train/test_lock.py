@@ -16,15 +16,7 @@ from geoseg.errors import OutputError
 from geoseg.train.lock import LOCK, alone_in
 from geoseg.train.trainer import train
 from tests.train.processes import SPAWN
-from tests.train.scenes import write_run
-
-SMALL = {
-    "encoder": "tu-lcnet_035",
-    "options": {"decoder_channels": 16},
-    "crop_px": 32,
-    "patch_px": 64,
-    "threads": 1,
-}
+from tests.train.scenes import SMALL, write_run
 
 
 def crowd(folder: Path, rounds: int) -> None:

@@ -25,12 +25,9 @@ from geoseg.train.reading import load_config
 from geoseg.train.scores import BINS, Outcome, calibration_error, reliability
 from geoseg.train.steplog import StepLog
 from geoseg.train.trainer import learn, train, training_folder
-from tests.train.scenes import labels_of, settings, write_run, write_scene
+from tests.train.scenes import SMALL, labels_of, settings, write_run, write_scene
 
-SMALL = {
-    "encoder": "tu-lcnet_035", "options": {"decoder_channels": 16}, "crop_px": 32, "patch_px": 64, "threads": 1,
-    "steps": 6, "validate_every": 2,
-}  # fmt: skip
+SHORT = SMALL | {"steps": 6, "validate_every": 2}
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +35,7 @@ def run(tmp_path_factory):
     """The training folder of a run of six steps with a test scene."""
     folder = tmp_path_factory.mktemp("run")
     other = {"scene": "other.tif", "labels": "other_labels.tif", "ignore": [0], "split": "test"}
-    path = write_run(folder, **SMALL, datasets=[*settings()["datasets"], other])
+    path = write_run(folder, **SHORT, datasets=[*settings()["datasets"], other])
     write_scene(folder, "other", labels_of(64), seed=1)
     return training_folder(train(path, folder / "bundle", progress_bar=False))
 
@@ -103,7 +100,7 @@ def test_tensorboard_finds_its_log(run):
 
 def test_the_log_goes_on_where_a_run_goes_on(tmp_path, monkeypatch):
     """Law: stopped and gone on, the log tells the same losses and scores at the same steps."""
-    config = load_config(write_run(tmp_path, **SMALL), {})
+    config = load_config(write_run(tmp_path, **SHORT), {})
     learn(config, tmp_path / "through", False)
     plain = loop.SegmentationTask.training_step
 

@@ -19,15 +19,8 @@ from geoseg.errors import SpecError
 from geoseg.train.data import TrainingPatches
 from geoseg.train.reading import load_config
 from geoseg.train.trainer import learn
-from tests.train.scenes import TRANSFORM, labels_of, write, write_run, write_scene
+from tests.train.scenes import SMALL, TRANSFORM, labels_of, write, write_run, write_scene
 
-SMALL = {
-    "encoder": "tu-lcnet_035",
-    "options": {"decoder_channels": 16},
-    "crop_px": 32,
-    "patch_px": 64,
-    "threads": 1,
-}
 TOWN = {"scene": "town.tif", "labels": "town_labels.tif", "ignore": [0]}
 OTHER = {"scene": "other.tif", "labels": "other_labels.tif", "ignore": [0]}
 

@@ -16,7 +16,7 @@ from geoseg.train.data import TrainingPatches
 from geoseg.train.reading import load_config
 from geoseg.train.trainer import learn
 from tests.train.processes import apart, fill_disk
-from tests.train.scenes import labels_of, write_run, write_scene
+from tests.train.scenes import SMALL, labels_of, write_run, write_scene
 
 STEPS = 6
 TOWN = {"scene": "town.tif", "labels": "town_labels.tif", "ignore": [0]}
@@ -25,13 +25,6 @@ CHAINS = {
     "no validation": (("step", 5), ("write", 2)),
 }
 """Where the sittings of a run are killed: in which call, counted from 1."""
-SMALL = {
-    "encoder": "tu-lcnet_035",
-    "options": {"decoder_channels": 16},
-    "crop_px": 32,
-    "patch_px": 64,
-    "threads": 1,
-}
 
 
 def tiny(folder: Path, **changes) -> Path:

@@ -33,15 +33,7 @@ from geoseg.train.scores import (
 )
 from geoseg.train.trainer import finish, fit, gather, learn, new_network, train, training_folder
 from tests.train.processes import apart, fill_disk
-from tests.train.scenes import labels_of, settings, write_run, write_scene
-
-SMALL = {
-    "encoder": "tu-lcnet_035",
-    "options": {"decoder_channels": 16},
-    "crop_px": 32,
-    "patch_px": 64,
-    "threads": 1,
-}
+from tests.train.scenes import SMALL, labels_of, settings, write_run, write_scene
 
 
 @pytest.fixture(scope="module")

@@ -23,8 +23,11 @@ import yaml
 from click.testing import CliRunner, Result
 
 from geoseg.errors import OutputError
+from geoseg.io.published import Item
 from geoseg.io.qgis import SIDECARS
+from geoseg.model.bundle import CARD, INCLUDED, read_card
 from geoseg.run import handover
+from geoseg.run.handover import copy_card
 from tests.conftest import CLASSES
 from tests.run.results import contents, run, write_labels, write_polygons, write_scene
 
@@ -421,3 +424,18 @@ def test_qgis_opens_the_projects_in_another_place(script: ModuleType, results: P
         (land,) = [layer for layer in found["layers"] if layer["name"] == "Land cover"]
         assert [label for _, label, _ in land["classes"]] == [name for name, _ in CLASSES]
         assert found["map"]["errors"] == []
+
+
+@pytest.mark.parametrize("bundle", sorted(INCLUDED.iterdir()), ids=lambda folder: folder.name)
+def test_the_card_of_a_bundled_model_is_found_wherever_the_run_was_made(bundle: Path, tmp_path: Path) -> None:
+    card = read_card(bundle)
+    told = {"datetime": "2024-01-01", "processing:datetime": "2024-01-01", "processing:software": {}}
+    told |= {
+        "geoseg:model": card.name,
+        "geoseg:model_version": card.version,
+        "geoseg:model_digest": card.digest,
+    }
+    elsewhere = {"rel": "derived_from", "href": "file:///nowhere/model.json"}
+    item = Item.model_validate({"properties": told, "links": [elsewhere], "assets": {}})
+    assert copy_card(item, tmp_path) == card
+    assert (tmp_path / CARD).read_bytes() == (bundle / CARD).read_bytes()
