@@ -268,7 +268,6 @@ def test_formats_that_can_run_code_are_refused_unread(tmp_path: Path, suffix: st
 
 def test_the_way_to_convert_an_exported_program_works(tmp_path: Path) -> None:
     """What is said for .pt2: in a place where it is trusted, it becomes an ONNX file that is taken."""
-    pytest.importorskip("onnxscript")
     network, example = torch.nn.Conv2d(3, 4, 1).eval(), torch.zeros(1, 3, 64, 64)
     torch.export.save(torch.export.export(network, (example,)), tmp_path / "net.pt2")
     loaded = torch.export.load(tmp_path / "net.pt2")
